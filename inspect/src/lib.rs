@@ -1,0 +1,1 @@
+//! Makes the state of a running program visible as a tree

@@ -1,0 +1,1 @@
+//! Page-aligned address ranges, and maps keyed by them

@@ -1,0 +1,1 @@
+//! Keeps the memory slots of a hypervisor partition in step with a flat view
