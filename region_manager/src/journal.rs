@@ -1,0 +1,237 @@
+//! Takes a plan's steps, and takes them back when one fails.
+
+use crate::damage::Damage;
+use crate::error::{StepFailure, UndoFailure};
+use crate::listener::{ListenerError, ListenerId, RegionListener};
+use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot, VaOp};
+use memory_range::MemoryRange;
+
+/// A listener with its id, as the manager holds it.
+pub(crate) struct Registered {
+    pub(crate) id: ListenerId,
+    pub(crate) listener: Box<dyn RegionListener>,
+}
+
+/// A plan that was broken off.
+pub(crate) struct Broken<B> {
+    pub(crate) failure: Box<StepFailure>,
+    /// What could not be undone.
+    pub(crate) damage: Vec<Damage<B>>,
+}
+
+/// One call that was made, or is to be made, to one neighbour.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call<B> {
+    Remove(ListenerId, Slot),
+    Add(ListenerId, Slot),
+    Replaced(ListenerId, MemoryRange),
+    Va(VaOp<B>),
+}
+
+impl<B: BackingHandle> Call<B> {
+    /// The guest physical range that the call is about.
+    pub(crate) fn range(&self) -> MemoryRange {
+        match self {
+            Self::Remove(_, slot) | Self::Add(_, slot) => slot.range,
+            Self::Replaced(_, range) => *range,
+            Self::Va(op) => op.range(),
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        match self {
+            Self::Remove(id, _) | Self::Add(id, _) | Self::Replaced(id, _) => Some(*id),
+            Self::Va(_) => None,
+        }
+    }
+
+    /// Says what the call does, for errors and inspection.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Remove(_, slot) => format!("remove slot {slot}"),
+            Self::Add(_, slot) => format!("add slot {slot}"),
+            Self::Replaced(_, range) => format!("announce replaced contents of {range}"),
+            Self::Va(op) => op.to_string(),
+        }
+    }
+}
+
+/// The neighbours that a plan is carried out on.
+pub(crate) struct Neighbours<'a, B> {
+    pub(crate) sink: &'a mut dyn MappingSink<B>,
+    pub(crate) listeners: &'a mut [Registered],
+}
+
+/// Whether a host address operation may draw on what is held back for undoing.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Direction {
+    Forward,
+    Undo,
+}
+
+impl<B: BackingHandle> Neighbours<'_, B> {
+    /// Carries out a plan. `view` is the view from before.
+    ///
+    /// On failure, all the calls that had succeeded are undone, in the opposite order; what
+    /// cannot be undone is in the error's damage.
+    pub(crate) fn carry_out(
+        &mut self,
+        plan: &Plan<B>,
+        view: &FlatView<B>,
+    ) -> Result<(), Broken<B>> {
+        let ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
+        let removes = plan
+            .removed
+            .iter()
+            .flat_map(|slot| ids.iter().rev().map(|id| Call::Remove(*id, *slot)));
+        let va_ops = plan.va_ops.iter().cloned().map(Call::Va);
+        let replaced = plan
+            .replaced
+            .iter()
+            .flat_map(|range| ids.iter().map(|id| Call::Replaced(*id, *range)));
+        let adds = plan
+            .added
+            .iter()
+            .flat_map(|slot| ids.iter().map(|id| Call::Add(*id, *slot)));
+        let calls = removes.chain(va_ops).chain(replaced).chain(adds);
+        self.run(calls, view, &plan.replaced)
+    }
+
+    /// Gives a listener the slots that there are.
+    pub(crate) fn replay(
+        &mut self,
+        id: ListenerId,
+        slots: impl Iterator<Item = Slot>,
+    ) -> Result<(), Broken<B>> {
+        let calls = slots.map(|slot| Call::Add(id, slot));
+        self.run(calls, &FlatView::default(), &[])
+    }
+
+    /// Makes calls until one fails, and then undoes those made.
+    fn run(
+        &mut self,
+        calls: impl Iterator<Item = Call<B>>,
+        view: &FlatView<B>,
+        replaced: &[MemoryRange],
+    ) -> Result<(), Broken<B>> {
+        let mut made: Vec<Call<B>> = Vec::new();
+        for call in calls {
+            match self.make(&call, Direction::Forward) {
+                Ok(()) => made.push(call),
+                Err(cause) => {
+                    let (damage, undo) = self.undo(made, view, replaced);
+                    let failure = StepFailure {
+                        step: call.describe(),
+                        range: call.range(),
+                        who: self.name_of(&call),
+                        undo,
+                        cause,
+                    };
+                    return Err(Broken {
+                        failure: Box::new(failure),
+                        damage,
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes calls in the opposite order. One that fails doesn't stop the others.
+    ///
+    /// Where contents under slots that stay were `replaced`, every listener hears that they
+    /// are replaced again once the former ones are back: also the one that had refused, since
+    /// its pins went with the first replacement.
+    fn undo(
+        &mut self,
+        made: Vec<Call<B>>,
+        view: &FlatView<B>,
+        replaced: &[MemoryRange],
+    ) -> (Vec<Damage<B>>, Vec<UndoFailure>) {
+        let ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
+        let mut back: Vec<Call<B>> = Vec::new();
+        for call in made.into_iter().rev() {
+            match call {
+                Call::Add(id, slot) => back.push(Call::Remove(id, slot)),
+                Call::Remove(id, slot) => back.push(Call::Add(id, slot)),
+                Call::Replaced(..) => {}
+                Call::Va(op) => {
+                    back.extend(op.inverse(view).into_iter().map(Call::Va));
+                    let under_slots = replaced.iter().filter(|range| op.range().contains(range));
+                    back.extend(
+                        under_slots
+                            .flat_map(|range| ids.iter().map(|id| Call::Replaced(*id, *range))),
+                    );
+                }
+            }
+        }
+
+        let mut damage = Vec::new();
+        self.make_or_leave(back, &mut damage);
+        let failures = damage.iter().map(Damage::as_failure).collect();
+        (damage, failures)
+    }
+
+    /// Makes calls that restore an earlier state, in order, and leaves those that fail in
+    /// `damage`.
+    ///
+    /// A call that would build on one that was left is left, too: a slot is not given again over
+    /// host addresses that don't show what they should, so that a guest finds nothing there
+    /// rather than the wrong memory.
+    pub(crate) fn make_or_leave(
+        &mut self,
+        calls: impl IntoIterator<Item = Call<B>>,
+        damage: &mut Vec<Damage<B>>,
+    ) {
+        for call in calls {
+            let blocked = damage
+                .iter()
+                .any(|left| left.call.range().overlaps(&call.range()));
+            let cause = if blocked {
+                "an earlier step there failed".to_owned()
+            } else {
+                match self.make(&call, Direction::Undo) {
+                    Ok(()) => continue,
+                    Err(cause) => cause.to_string(),
+                }
+            };
+            let who = self.name_of(&call);
+            damage.push(Damage { call, who, cause });
+        }
+    }
+
+    fn make(&mut self, call: &Call<B>, direction: Direction) -> Result<(), ListenerError> {
+        match call {
+            Call::Va(op) if direction == Direction::Forward => self.sink.apply(op),
+            Call::Va(op) => self.sink.undo(op),
+            Call::Remove(id, slot) => self.with(*id, |listener| listener.remove(slot)),
+            Call::Add(id, slot) => self.with(*id, |listener| listener.add(slot)),
+            Call::Replaced(id, range) => {
+                self.with(*id, |listener| listener.contents_replaced(*range))
+            }
+        }
+    }
+
+    fn with(
+        &mut self,
+        id: ListenerId,
+        call: impl FnOnce(&mut dyn RegionListener) -> Result<(), ListenerError>,
+    ) -> Result<(), ListenerError> {
+        match self.listeners.iter_mut().find(|one| one.id == id) {
+            Some(one) => call(one.listener.as_mut()),
+            // Gone since: it holds nothing that could be taken or given.
+            None => Ok(()),
+        }
+    }
+
+    fn name_of(&self, call: &Call<B>) -> String {
+        match call.listener() {
+            None => "the VA mapper".to_owned(),
+            Some(id) => self
+                .listeners
+                .iter()
+                .find(|one| one.id == id)
+                .map_or_else(String::new, |one| one.listener.name().to_owned()),
+        }
+    }
+}

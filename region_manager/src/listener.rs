@@ -1,0 +1,83 @@
+//! Who must be told when the flat view changes.
+
+use crate::Slot;
+use inspect::Inspect;
+use memory_range::MemoryRange;
+use std::fmt;
+
+/// The cause for which a listener refused a step.
+pub type ListenerError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Identifies a registered listener within its manager; never reused.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub(crate) u64);
+
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Holds slots in step with the flat view.
+///
+/// Every call is made under the manager's change lock, on the thread that makes the change.
+/// A listener that calls back into the manager gets an error (`LockError::Reentrant`), not a
+/// deadlock.
+///
+/// The order of calls within one change: every [`remove`](Self::remove); then the host
+/// addresses change; then [`contents_replaced`](Self::contents_replaced), then every
+/// [`add`](Self::add). To undo, the manager makes the opposite calls in the opposite order,
+/// so that a listener which hands out ids last-in-first-out ends with the ids it had.
+///
+/// A call that returns an error must have changed nothing: the manager undoes only the steps
+/// that succeeded.
+pub trait RegionListener: Send {
+    /// Names the listener in errors and in inspection.
+    fn name(&self) -> &str;
+
+    /// Takes away a slot that was added before, exactly as it was added.
+    ///
+    /// # Errors
+    ///
+    /// The slot is still there; the change is undone.
+    fn remove(&mut self, slot: &Slot) -> Result<(), ListenerError>;
+
+    /// Gives a slot: its whole range is visible with its permissions, at host addresses that
+    /// stay the same until it is removed.
+    ///
+    /// # Errors
+    ///
+    /// The slot is not there; the change is undone.
+    fn add(&mut self, slot: &Slot) -> Result<(), ListenerError>;
+
+    /// Says that other memory now stands at the host addresses of `range`, under slots that
+    /// stay. Whoever pinned pages there must do it again (`mmap` with `MAP_FIXED` drops
+    /// `mlock`), and whoever mapped them for DMA must map them anew.
+    ///
+    /// # Errors
+    ///
+    /// The change is undone, and the former memory is announced by another call.
+    fn contents_replaced(&mut self, range: MemoryRange) -> Result<(), ListenerError>;
+
+    /// Gives up every slot it holds, because it was taken out of its manager.
+    ///
+    /// A listener that is merely dropped must do the same; here it can say what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// Some slots could not be given up. The listener is gone all the same, and must have seen to
+    /// it that their host addresses are never used for anything else.
+    fn detach(self: Box<Self>) -> Result<(), ListenerError>;
+
+    /// Adds the listener's own state to the manager's tree.
+    fn inspect(&self, req: inspect::Request<'_>);
+}
+
+/// Lets a boxed listener stand where a value to inspect is asked for.
+pub(crate) struct InspectListener<'a>(pub(crate) &'a dyn RegionListener);
+
+impl Inspect for InspectListener<'_> {
+    fn inspect(&self, req: inspect::Request<'_>) {
+        self.0.inspect(req);
+    }
+}

@@ -1,0 +1,169 @@
+//! Every call to a neighbour made to fail: the state is what it was, and a retry succeeds.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may stop at the first surprise"
+)]
+
+mod support;
+
+use proptest::prelude::*;
+use region_manager::{CommitError, RegionManager};
+use support::random::{Op, Regions, changes};
+use support::{Backing, Outside, SPACE, World};
+
+/// The manager's own account of itself, without what counts attempts.
+fn own_state(manager: &RegionManager<Backing>) -> String {
+    let text = inspect::inspect(manager).to_string();
+    let counters = text.find("\ncounters").or_else(|| text.find("counters"));
+    text[..counters.expect("counters come after the state")].to_owned()
+}
+
+fn state(manager: &RegionManager<Backing>, world: &World) -> (Outside, String, String) {
+    let view = format!("{:?}", manager.flat_view().unwrap());
+    let slots = format!("{:?}", manager.slots().unwrap());
+    let _ = own_state;
+    (world.outside(), view, slots)
+}
+
+fn commit(
+    manager: &RegionManager<Backing>,
+    regions: &mut Regions,
+    ops: &[Op],
+) -> Result<(), CommitError> {
+    let mut attempt = regions.clone();
+    let mut change = manager.transaction().unwrap();
+    for op in ops {
+        attempt.edit(&mut change, op);
+    }
+    let _ = change.commit()?;
+    *regions = attempt;
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    /// For every change of a random history and every k: the k-th call fails, and nothing has
+    /// changed, neither outside nor in the manager; after the walk the change succeeds.
+    #[test]
+    fn a_failed_change_is_no_change(changes in changes()) {
+        let world = World::new();
+        let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+        manager.add_listener(world.listener("kvm")).unwrap();
+        manager.add_listener(world.listener("vhost")).unwrap();
+        let mut regions = Regions::default();
+        for ops in &changes {
+            let before = state(&manager, &world);
+            for k in 0.. {
+                world.fail(k, 1);
+                // Region ids are never used again, so the retry works on a copy.
+                let mut attempt = regions.clone();
+                match commit(&manager, &mut attempt, ops) {
+                    Ok(()) => {
+                        regions = attempt;
+                        break;
+                    }
+                    Err(CommitError::Step(failure)) => {
+                        prop_assert!(failure.undo.is_empty());
+                        prop_assert_eq!(failure.cause.to_string(), "made to fail");
+                    }
+                    Err(other) => prop_assert!(false, "{}", other),
+                }
+                prop_assert_eq!(&state(&manager, &world), &before, "call {}", k);
+            }
+            world.fail_never();
+        }
+    }
+
+    /// Undoing fails, too: the ranges are told, and the next change mends them first.
+    #[test]
+    fn a_failed_undo_is_reported_and_mended(
+        changes in changes(),
+        after in 1usize..6,
+        count in 2usize..5,
+    ) {
+        let world = World::new();
+        let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+        manager.add_listener(world.listener("kvm")).unwrap();
+        let mut regions = Regions::default();
+        for ops in &changes {
+            let before = world.outside();
+            world.fail(after, count);
+            let mut attempt = regions.clone();
+            let result = commit(&manager, &mut attempt, ops);
+            world.fail_never();
+            match result {
+                Ok(()) => regions = attempt,
+                Err(CommitError::Step(failure)) => {
+                    let damaged = manager.damaged().unwrap();
+                    prop_assert_eq!(damaged.is_empty(), failure.undo.is_empty());
+                    if damaged.is_empty() {
+                        prop_assert_eq!(&world.outside(), &before);
+                    } else {
+                        let text = inspect::inspect(&manager).to_string();
+                        prop_assert!(text.contains("made to fail"), "{}", text);
+                    }
+                    // A change that changes nothing mends all the same.
+                    let _ = manager.transaction().unwrap().commit().unwrap();
+                    prop_assert!(manager.damaged().unwrap().is_empty());
+                    let mended = world.outside();
+                    prop_assert_eq!(mended, before);
+                }
+                Err(other) => prop_assert!(false, "{}", other),
+            }
+        }
+    }
+}
+
+/// A change that would work on a range which cannot be mended is refused; others are not.
+#[test]
+fn a_damaged_range_refuses_changes_until_it_is_mended() {
+    use memory_range::{Access, MemoryRange};
+    use region_manager::{MapParams, RegionSpec};
+
+    let world = World::new();
+    let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+    manager.add_listener(world.listener("kvm")).unwrap();
+    let mut change = manager.transaction().unwrap();
+    let mut ids = Vec::new();
+    for gpa in [0, 0x4000] {
+        let spec = RegionSpec::new("region", 0x1000, 0).placed_at(gpa);
+        let id = change.create_region(spec).unwrap();
+        let all = MemoryRange::new(0..0x1000);
+        change
+            .add_mapping(id, all, 5, 0, Access::ReadWrite)
+            .unwrap();
+        ids.push(id);
+    }
+    let _ = change.commit().unwrap();
+    let map = |index: usize, gpa| {
+        let mut change = manager.transaction().unwrap();
+        let params = MapParams::new(gpa, Access::ReadWrite);
+        change.map_region(ids[index], params).unwrap();
+        change.commit().map(drop)
+    };
+
+    // The map succeeds, the slot fails, and so does taking the map back.
+    world.fail(1, 2);
+    let error = map(0, 0).unwrap_err();
+    assert!(error.to_string().contains("undoing failed"), "{error}");
+    let damaged = manager.damaged().unwrap();
+    assert_eq!(damaged, [MemoryRange::new(0..0x1000)]);
+
+    // It cannot be mended yet: the same range is refused, another one is not.
+    world.fail(0, 1);
+    let error = map(0, 0).unwrap_err();
+    assert!(
+        matches!(error, CommitError::Damaged { range } if range == damaged[0]),
+        "{error}"
+    );
+    world.fail(0, 1);
+    map(1, 0x4000).unwrap();
+
+    // Now it can.
+    world.fail_never();
+    map(0, 0).unwrap();
+    assert!(manager.damaged().unwrap().is_empty());
+}
