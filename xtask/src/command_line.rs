@@ -1,0 +1,147 @@
+//! What can be typed after `cargo xtask`.
+
+use std::ffi::OsString;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about,
+    max_term_width = 100
+)]
+pub(crate) struct CommandLine {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Hold the code to the project's rules: graph, manifests, format, Clippy, docs
+    ///
+    /// Every step runs, also after one has failed, and a failed one says what mends it.
+    /// The exit code is 0 when none failed; a step whose tool is not installed is skipped
+    /// and says so.
+    Check(CheckArgs),
+
+    /// Run every test (unit, integration, doc, KVM) and count them
+    ///
+    /// The tests' own output is shown as it comes. The last line is plain and stable:
+    /// `312 passed, 0 failed, 1 skipped`. A KVM test that could not run counts as skipped
+    /// there, although for cargo it passed. The exit code is 0 when nothing failed.
+    ///
+    /// What stands after `--` goes to `cargo test`, and after a second `--` to the tests:
+    /// `cargo xtask test -- -p region_manager -- --nocapture`.
+    Test(TestArgs),
+
+    /// Run the example guest on the whole stack, on KVM where there is one
+    ///
+    /// Builds guest_memory_manager's `demo` example for release and hands over to it: its
+    /// output and its exit code are passed on unchanged.
+    Demo(DemoArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// Run only these steps
+    #[arg(value_name = "STEP")]
+    pub(crate) steps: Vec<StepName>,
+
+    /// Print one JSON document on stdout, and the progress on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The steps of `check`, in the order in which they run: the quick ones first.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum StepName {
+    /// Every edge between two crates of the workspace is in the table of allowed ones
+    Graph,
+    /// The lower layers bring no tokio, no KVM and no system calls along
+    Purity,
+    /// Every manifest takes the workspace's lints; folders are named as their crates
+    Manifests,
+    /// `forbid(unsafe_code)` stands where it must; no crate switches off a lint
+    Sources,
+    /// `cargo fmt --check`
+    Format,
+    /// Clippy on all targets with all features, warnings denied
+    Clippy,
+    /// Clippy again on each crate that has features, without them
+    Features,
+    /// `cargo doc`, warnings denied
+    Docs,
+    /// `cargo deny check` against deny.toml, where cargo-deny is installed
+    Deny,
+}
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Fail when no KVM test ran, and make one that cannot run fail
+    #[arg(long)]
+    pub(crate) require_kvm: bool,
+
+    /// Print one JSON document on stdout, and the tests' output on stderr
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Passed on to `cargo test`
+    #[arg(last = true, value_name = "CARGO TEST ARGS")]
+    pub(crate) cargo_args: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Passed on to the example, for example `--json`
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DEMO ARGS"
+    )]
+    pub(crate) args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(words: &[&str]) -> CommandLine {
+        let words = ["cargo xtask"].iter().chain(words);
+        CommandLine::try_parse_from(words).expect("parses")
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_dashes_reaches_cargo_test_and_the_tests() {
+        let Command::Test(args) =
+            parse(&["test", "--json", "--", "-p", "x", "--", "--nocapture"]).command
+        else {
+            panic!("not the test command");
+        };
+        assert!(args.json && !args.require_kvm);
+        assert_eq!(args.cargo_args, ["-p", "x", "--", "--nocapture"]);
+    }
+
+    #[test]
+    fn demo_passes_flags_on_unread() {
+        let Command::Demo(args) = parse(&["demo", "--json", "--seed", "3"]).command else {
+            panic!("not the demo command");
+        };
+        assert_eq!(args.args, ["--json", "--seed", "3"]);
+    }
+
+    #[test]
+    fn check_takes_steps_by_name() {
+        let Command::Check(args) = parse(&["check", "graph", "docs"]).command else {
+            panic!("not the check command");
+        };
+        assert_eq!(args.steps, [StepName::Graph, StepName::Docs]);
+        assert!(CommandLine::try_parse_from(["cargo xtask", "check", "nonsense"]).is_err());
+    }
+}
