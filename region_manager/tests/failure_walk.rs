@@ -13,18 +13,12 @@ use region_manager::{CommitError, RegionManager};
 use support::random::{Op, Regions, changes};
 use support::{Backing, Outside, SPACE, World};
 
-/// The manager's own account of itself, without what counts attempts.
-fn own_state(manager: &RegionManager<Backing>) -> String {
-    let text = inspect::inspect(manager).to_string();
-    let counters = text.find("\ncounters").or_else(|| text.find("counters"));
-    text[..counters.expect("counters come after the state")].to_owned()
-}
-
-fn state(manager: &RegionManager<Backing>, world: &World) -> (Outside, String, String) {
-    let view = format!("{:?}", manager.flat_view().unwrap());
-    let slots = format!("{:?}", manager.slots().unwrap());
-    let _ = own_state;
-    (world.outside(), view, slots)
+/// Everything outside, and the manager's own account of itself, without what counts attempts.
+fn state(manager: &RegionManager<Backing>, world: &World) -> (Outside, String) {
+    let tree = inspect::inspect(manager);
+    let part = |name: &str| tree.child(name).expect("a part of the state").to_string();
+    let own = ["regions", "flat_view", "slots", "listeners", "damage"].map(part);
+    (world.outside(), own.join("\n"))
 }
 
 fn commit(
