@@ -1,1 +1,107 @@
-//! Guest memory for VMMs on Linux/KVM: layout, visibility, device windows and partitions in one place
+//! Guest memory for virtual machine monitors on Linux/KVM.
+//!
+//! A [`GuestMemoryBuilder`] makes the memory of one guest from a [`MemoryLayout`]; the
+//! [`GuestMemoryManager`] it returns keeps every consumer in step with what the guest is to see:
+//!
+//! - partitions ([`GuestMemoryManager::attach_partition`]): the memory slots of a KVM VM, or a
+//!   software partition with the same rules;
+//! - devices ([`GuestMemoryManager::client`]): reads and writes by guest physical address, that
+//!   survive whatever the memory does meanwhile;
+//! - RAM visibility ([`GuestMemoryManager::ram_visibility_control`]): PAM shadowing and ROM under
+//!   RAM, exactly, write protection included;
+//! - device windows ([`GuestMemoryManager::device_memory_mapper`]): files shown at addresses that a
+//!   guest may choose, over one another and under RAM;
+//! - the same RAM again ([`GuestMemoryManager::shared_memory_backing`]).
+//!
+//! All of its state shows in a tree: `inspect::inspect(&manager)`.
+//!
+//! ```
+//! use guest_memory_manager::{
+//!     GuestMemoryBuilder, MemoryLayout, RamVisibility, RomImage, SoftwarePartition, Vtl,
+//! };
+//! use memory_range::MemoryRange;
+//! use std::sync::Arc;
+//!
+//! # async fn vmm() -> Result<(), Box<dyn std::error::Error>> {
+//! // 16 MiB of RAM, the first of them divided as a PC's is.
+//! let layout = MemoryLayout::new(16 << 20, &[], None)?;
+//! let memory = GuestMemoryBuilder::new().x86_legacy_support(true).build(&layout).await?;
+//! let partition = Arc::new(SoftwarePartition::new());
+//! memory.attach_partition(Vtl::Vtl0, &partition, None).await?;
+//!
+//! // A ROM under the BIOS segment; RAM hides it until it is unmapped.
+//! let rom = RomImage::from_bytes("bios", &[0x90; 0x1_0000])?;
+//! let (mut control, window) = memory.device_memory_mapper().new_region(0x1_0000, "bios".into())?;
+//! window.map(0, &rom, 0, 0x1_0000, false)?;
+//! control.map_to_guest(0xf_0000, false)?;
+//! let segment = MemoryRange::new(0xf_0000..0x10_0000);
+//! let visibility = memory.ram_visibility_control();
+//! visibility.set_ram_visibility(segment, RamVisibility::Unmapped).await?;
+//!
+//! let mut byte = [0];
+//! partition.load(0xf_fff0, &mut byte)?;
+//! assert_eq!(byte, [0x90]);
+//! # drop(control);
+//! # Ok(())
+//! # }
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     tokio::runtime::Builder::new_current_thread().build()?.block_on(vmm())
+//! # }
+//! ```
+//!
+//! # Blocking and async
+//!
+//! Every change does all its work in this process under one lock: in the blocking function
+//! (`..._now`), or in the first poll of the `async` one. No executor is needed for it, and a future
+//! that is dropped leaves no half of a change. What comes after, and can be waited for or dropped,
+//! is the [`Acknowledgement`] of other processes; there are none yet. No access takes a lock.
+//!
+//! # Neighbours
+//!
+//! This crate only puts the layers together: `region_manager` decides, `mapping_manager` and
+//! `sparse_alloc` map, `partition_mapper` talks to the hypervisor. What is needed of them here is
+//! exported again.
+//!
+//! # What it does not do
+//!
+//! One guest has one view here; a second one (SMM, say) is a second manager. It makes no vCPU and
+//! handles no exit. Visibility has no write-only state, several regions cannot yet change in
+//! one step, and other processes cannot yet take part.
+
+#![forbid(unsafe_code)]
+
+mod acknowledgement;
+mod backing;
+mod builder;
+mod client;
+mod device;
+mod error;
+#[cfg(test)]
+mod failure_walk;
+mod layout;
+mod manager;
+mod ram;
+mod shared;
+mod va_sink;
+mod visibility;
+mod vtl;
+
+pub use acknowledgement::Acknowledgement;
+pub use backing::SharedMemoryBacking;
+pub use builder::GuestMemoryBuilder;
+pub use client::GuestMemoryClient;
+pub use device::{DeviceMemoryControl, DeviceMemoryMapper, DeviceMemoryWindow, ToMappable};
+pub use error::{
+    AttachError, BuildError, ChangeError, DetachError, DeviceMemoryError, VisibilityError,
+};
+pub use layout::{LayoutError, MemoryLayout};
+pub use manager::{GuestMemoryManager, PartitionId};
+pub use visibility::{RamVisibility, RamVisibilityControl};
+pub use vtl::{RemoteProcess, Vtl};
+
+pub use mapping_manager::{AccessError, Cause, GuestMemory};
+pub use memory_range::{Access, MemoryRange};
+#[cfg(feature = "kvm")]
+pub use partition_mapper::KvmPartition;
+pub use partition_mapper::{GuestAccess, PartitionMemoryMap, SoftwarePartition};
+pub use sparse_alloc::{Mappable, RomImage, SharedMemory};

@@ -1,0 +1,12 @@
+//! Device memory: windows of files that a guest can be shown.
+
+mod control;
+mod mapper;
+mod region;
+mod to_mappable;
+mod window;
+
+pub use control::DeviceMemoryControl;
+pub use mapper::DeviceMemoryMapper;
+pub use to_mappable::ToMappable;
+pub use window::DeviceMemoryWindow;

@@ -1,0 +1,180 @@
+//! Why building or changing guest memory fails.
+
+use memory_range::MemoryRange;
+use partition_mapper::NewMapperError;
+use region_manager::{AddListenerError, CommitError, EditError, LockError, RemoveListenerError};
+use sparse_alloc::{MappableError, ReserveError, SharedMemoryError};
+use thiserror::Error;
+
+/// Why guest memory could not be built.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The alias map would start inside what it mirrors.
+    #[error("the alias map at {alias:#x} is below the end of RAM and MMIO at {end:#x}")]
+    AliasBelowEnd {
+        /// Where the mirror would start.
+        alias: u64,
+        /// Where the layout ends.
+        end: u64,
+    },
+    /// The alias map's offset is not a multiple of the page size.
+    #[error("the alias map cannot start at {alias:#x}: not a multiple of 0x1000")]
+    AliasUnaligned {
+        /// Where the mirror would start.
+        alias: u64,
+    },
+    /// The mirror would end past 2^64.
+    #[error("the alias map at {alias:#x} of {len:#x} bytes reaches past the end of the address space")]
+    AliasTooHigh {
+        /// Where the mirror would start.
+        alias: u64,
+        /// How much it mirrors, in bytes.
+        len: u64,
+    },
+    /// The legacy regions divide the first mebibyte, all of which must be RAM.
+    #[error("legacy x86 regions need RAM at 0x0-0x100000; the first RAM is {first}")]
+    NoLegacyRam {
+        /// The first range of RAM.
+        first: MemoryRange,
+    },
+    /// The process has no room for an address space of this length.
+    #[error("the host cannot reserve {len:#x} bytes of address space for the guest")]
+    AddressSpace {
+        /// The length of the guest physical address space in bytes.
+        len: u64,
+        /// Why.
+        #[source]
+        source: ReserveError,
+    },
+    /// The host cannot make memory of this length.
+    #[error("the host cannot make {len:#x} bytes of RAM")]
+    Ram {
+        /// The length in bytes.
+        len: u64,
+        /// Why.
+        #[source]
+        source: SharedMemoryError,
+    },
+    /// The memory that was given has not the lengths that the layout asks for.
+    #[error("the backing does not fit the layout: it has {have:#x?} bytes, the layout needs {need:#x?}")]
+    BackingDoesNotFit {
+        /// The length of each memory of the backing in bytes.
+        have: Vec<u64>,
+        /// What the layout needs: RAM, then VTL2's RAM if it has any.
+        need: Vec<u64>,
+    },
+    /// RAM could not be mapped.
+    #[error("RAM cannot be mapped")]
+    Map(#[source] ChangeError),
+}
+
+/// Why a change was not made. Everything is as it was before, but for what a failed undo says.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// No change can be made now.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The change makes no sense.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// A step of it failed.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// Why the visibility of RAM was not changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum VisibilityError {
+    /// Visibility is a property of a whole region of RAM, and this range is not one.
+    #[error("{range} is not a region of RAM; the nearest one is {nearest}")]
+    InvalidRamRegion {
+        /// The range that was given.
+        range: MemoryRange,
+        /// A region that might be meant.
+        nearest: MemoryRange,
+    },
+    /// The change failed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// Why a partition could not be attached. It holds nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttachError {
+    /// The partition cannot do what the builder's options ask for.
+    #[error(transparent)]
+    Mapper(#[from] NewMapperError),
+    /// The partition refused some of the memory.
+    #[error(transparent)]
+    Replay(#[from] AddListenerError),
+}
+
+/// Why a partition could not be detached, or what went wrong when it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DetachError {
+    /// It was detached before, or belongs to another manager.
+    #[error("no attached partition has the id {id}")]
+    Unknown {
+        /// The id as a number.
+        id: u64,
+    },
+    /// It is detached, but could not give up some of its slots.
+    #[error(transparent)]
+    Remove(#[from] RemoveListenerError),
+}
+
+/// Why a device window could not be changed. It is as it was.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DeviceMemoryError {
+    /// The part of the window is empty, unaligned, or ends past 2^64.
+    #[error("{len:#x} bytes at offset {offset:#x} are no part of the window {window:?}")]
+    BadRange {
+        /// The window's name.
+        window: String,
+        /// The offset in the window in bytes.
+        offset: u64,
+        /// The length in bytes.
+        len: u64,
+        /// Why.
+        #[source]
+        source: memory_range::InvalidRange,
+    },
+    /// The file cannot be mapped.
+    #[error("the file for the window {window:?} cannot be mapped")]
+    File {
+        /// The window's name.
+        window: String,
+        /// Why.
+        #[source]
+        source: MappableError,
+    },
+    /// The part of the window reaches past the end of the file.
+    #[error(
+        "{len:#x} bytes from offset {file_offset:#x} reach past the end of the file for the window {window:?} at {file_len:#x}"
+    )]
+    PastEndOfFile {
+        /// The window's name.
+        window: String,
+        /// The offset in the file in bytes.
+        file_offset: u64,
+        /// The length in bytes.
+        len: u64,
+        /// The length of the file in bytes, up to the end of its last page.
+        file_len: u64,
+    },
+    /// The file was opened read-only or is sealed against writing.
+    #[error("the file for the window {window:?} cannot be written, so it cannot be mapped writable")]
+    ReadOnlyFile {
+        /// The window's name.
+        window: String,
+    },
+    /// The change failed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}

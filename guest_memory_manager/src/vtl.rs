@@ -1,0 +1,22 @@
+//! Who looks at guest memory.
+
+use inspect::Inspect;
+
+/// A virtual trust level, of which a partition runs one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Inspect)]
+pub enum Vtl {
+    /// The guest proper.
+    Vtl0,
+    /// The guest's own secure kernel; it sees the same addresses as VTL0.
+    Vtl1,
+    /// The paravisor; it sees its own RAM besides, and the alias map if there is one.
+    Vtl2,
+}
+
+/// A process that owns a VM, where that is another one than this.
+///
+/// There are none yet: the type has no value, so nothing but `None` can be given where an
+/// `Option<RemoteProcess>` is asked for.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RemoteProcess {}
