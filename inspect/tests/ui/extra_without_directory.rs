@@ -1,0 +1,9 @@
+use inspect::Inspect;
+
+#[derive(Inspect)]
+#[inspect(extra = "more")]
+enum E {
+    A,
+}
+
+fn main() {}

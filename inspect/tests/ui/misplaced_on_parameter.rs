@@ -1,0 +1,6 @@
+use inspect::Inspect;
+
+#[derive(Inspect)]
+struct S<#[inspect(skip)] T>(T);
+
+fn main() {}
