@@ -31,4 +31,3 @@ impl IntoFuture for Acknowledgement {
         ready(())
     }
 }
-

@@ -47,8 +47,7 @@ pub struct GuestMemoryBuilder {
 }
 
 /// Puts another sink between the plans and the VA mapper: failure tests count its calls.
-type SinkWrapper<'a> =
-    &'a dyn Fn(Box<dyn MappingSink<Backing>>) -> Box<dyn MappingSink<Backing>>;
+type SinkWrapper<'a> = &'a dyn Fn(Box<dyn MappingSink<Backing>>) -> Box<dyn MappingSink<Backing>>;
 
 impl GuestMemoryBuilder {
     /// Fresh RAM, no alias map, nothing pinned or prefetched, no legacy regions.

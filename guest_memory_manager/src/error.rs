@@ -25,7 +25,9 @@ pub enum BuildError {
         alias: u64,
     },
     /// The mirror would end past 2^64.
-    #[error("the alias map at {alias:#x} of {len:#x} bytes reaches past the end of the address space")]
+    #[error(
+        "the alias map at {alias:#x} of {len:#x} bytes reaches past the end of the address space"
+    )]
     AliasTooHigh {
         /// Where the mirror would start.
         alias: u64,
@@ -57,7 +59,9 @@ pub enum BuildError {
         source: SharedMemoryError,
     },
     /// The memory that was given has not the lengths that the layout asks for.
-    #[error("the backing does not fit the layout: it has {have:#x?} bytes, the layout needs {need:#x?}")]
+    #[error(
+        "the backing does not fit the layout: it has {have:#x?} bytes, the layout needs {need:#x?}"
+    )]
     BackingDoesNotFit {
         /// The length of each memory of the backing in bytes.
         have: Vec<u64>,
@@ -169,7 +173,9 @@ pub enum DeviceMemoryError {
         file_len: u64,
     },
     /// The file was opened read-only or is sealed against writing.
-    #[error("the file for the window {window:?} cannot be written, so it cannot be mapped writable")]
+    #[error(
+        "the file for the window {window:?} cannot be written, so it cannot be mapped writable"
+    )]
     ReadOnlyFile {
         /// The window's name.
         window: String,

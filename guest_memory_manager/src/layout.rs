@@ -71,7 +71,9 @@ pub enum LayoutError {
         other: MemoryRange,
     },
     /// RAM would reach past the end of a 64-bit address space.
-    #[error("{ram_size:#x} bytes of RAM around the MMIO gaps reach past the end of the address space")]
+    #[error(
+        "{ram_size:#x} bytes of RAM around the MMIO gaps reach past the end of the address space"
+    )]
     TooLarge {
         /// The size in bytes.
         ram_size: u64,
@@ -215,11 +217,19 @@ mod tests {
 
     #[test]
     fn ram_goes_around_the_gaps_in_any_order() {
-        let gaps = [range(0x8000, 0x9000), range(0x2000, 0x3000), range(0x3000, 0x4000)];
+        let gaps = [
+            range(0x8000, 0x9000),
+            range(0x2000, 0x3000),
+            range(0x3000, 0x4000),
+        ];
         let layout = MemoryLayout::new(0x8000, &gaps, Some(range(0x20000, 0x21000))).unwrap();
         assert_eq!(
             layout.ram(),
-            [range(0, 0x2000), range(0x4000, 0x8000), range(0x9000, 0xb000)]
+            [
+                range(0, 0x2000),
+                range(0x4000, 0x8000),
+                range(0x9000, 0xb000)
+            ]
         );
         assert_eq!(layout.end(), 0x21000);
         assert_eq!(layout.without_vtl2(), [range(0, 0x20000)]);
@@ -245,7 +255,10 @@ mod tests {
         for empty in [MemoryRange::EMPTY, range(0x5000, 0x5000)] {
             let start = empty.start();
             let what = "MMIO gap";
-            assert_eq!(new(0x1000, &[empty], None), Err(LayoutError::Empty { what, start }));
+            assert_eq!(
+                new(0x1000, &[empty], None),
+                Err(LayoutError::Empty { what, start })
+            );
             let what = "VTL2 range";
             assert_eq!(
                 new(0x1000, &[], Some(empty)),
@@ -257,7 +270,11 @@ mod tests {
             new(0x1000, &[second, first], None),
             Err(LayoutError::GapsOverlap { first, second })
         );
-        for vtl2 in [range(0x1000, 0x2000), range(0x3000, 0x5000), range(0x4000, 0x5000)] {
+        for vtl2 in [
+            range(0x1000, 0x2000),
+            range(0x3000, 0x5000),
+            range(0x4000, 0x5000),
+        ] {
             assert!(matches!(
                 new(0x3000, &[gap], Some(vtl2)),
                 Err(LayoutError::Vtl2Overlaps { .. })

@@ -97,7 +97,8 @@ impl GuestMemoryManager {
         }
         let mut attached = self.attached();
         let mut listeners = Vec::new();
-        for options in self.views(vtl, partition.name()) {
+        let name = format!("{vtl} {}", partition.name());
+        for options in self.views(vtl, &name) {
             match self.add_listener(partition.clone(), options) {
                 Ok(id) => listeners.push(id),
                 Err(error) => {

@@ -85,7 +85,11 @@ impl RamVisibilityControl {
     /// The range is not exactly one region's, or the view cannot be read now.
     pub fn ram_visibility(&self, range: MemoryRange) -> Result<RamVisibility, VisibilityError> {
         let region = self.find(range)?;
-        let change = self.shared.regions.transaction().map_err(ChangeError::from)?;
+        let change = self
+            .shared
+            .regions
+            .transaction()
+            .map_err(ChangeError::from)?;
         let params = change.map_params(region.id).map_err(ChangeError::from)?;
         Ok(match params.map(|params| params.access) {
             None => RamVisibility::Unmapped,

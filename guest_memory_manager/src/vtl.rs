@@ -1,6 +1,7 @@
 //! Who looks at guest memory.
 
 use inspect::Inspect;
+use std::fmt;
 
 /// A virtual trust level, of which a partition runs one.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Inspect)]
@@ -11,6 +12,16 @@ pub enum Vtl {
     Vtl1,
     /// The paravisor; it sees its own RAM besides, and the alias map if there is one.
     Vtl2,
+}
+
+impl fmt::Display for Vtl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vtl0 => "vtl0",
+            Self::Vtl1 => "vtl1",
+            Self::Vtl2 => "vtl2",
+        })
+    }
 }
 
 /// A process that owns a VM, where that is another one than this.

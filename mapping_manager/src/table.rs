@@ -8,6 +8,7 @@ use sparse_alloc::Backing;
 #[derive(Clone, Debug, PartialEq, Inspect)]
 pub struct ActiveMapping {
     /// What holds the bytes.
+    #[inspect(display)]
     pub backing: Backing,
     /// The offset in the backing, in bytes, of the range's first byte.
     #[inspect(hex)]

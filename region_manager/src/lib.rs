@@ -25,7 +25,7 @@
 //! change.map_region(ram, MapParams::new(0x8000, Access::ReadWrite))?;
 //! let plan = change.commit()?;
 //!
-//! assert_eq!(plan.to_string(), "map 0x8000-0xc000 rw from \"memfd\" at 0x0\n\
+//! assert_eq!(plan.to_string(), "map 0x8000-0xc000 rw from memfd at 0x0\n\
 //!                               add slot 0x8000-0xc000 rwx\n");
 //! assert_eq!(log.lock().unwrap().len(), 1);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -65,6 +65,7 @@ impl RegionSpec {
 #[inspect(bound = "B: BackingHandle")]
 pub struct Mapping<B> {
     /// The handle of what holds the bytes.
+    #[inspect(display)]
     pub backing: B,
     /// The offset in the backing, in bytes, of the mapping's first byte; page aligned.
     #[inspect(hex)]

@@ -1,17 +1,16 @@
 //! Who puts backings at host addresses.
 
 use crate::VaOp;
-use inspect::Inspect;
 use std::fmt;
 
 /// An opaque handle of something that holds bytes.
 ///
-/// The manager compares handles to learn whether contents change, and copies them into plans;
-/// it never looks inside. Equality must mean *the same bytes, now and later*: two handles of
+/// The manager compares handles to learn whether contents change, copies them into plans, and
+/// displays them as a name; it never looks inside. Equality must mean *the same bytes, now and later*: two handles of
 /// one memfd are equal, two memfds with equal contents are not.
-pub trait BackingHandle: Clone + PartialEq + fmt::Debug + Inspect + Send + 'static {}
+pub trait BackingHandle: Clone + PartialEq + fmt::Debug + fmt::Display + Send + 'static {}
 
-impl<T: Clone + PartialEq + fmt::Debug + Inspect + Send + 'static> BackingHandle for T {}
+impl<T: Clone + PartialEq + fmt::Debug + fmt::Display + Send + 'static> BackingHandle for T {}
 
 /// The cause for which a sink refused an operation.
 pub type SinkError = Box<dyn std::error::Error + Send + Sync>;

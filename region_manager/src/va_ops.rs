@@ -33,7 +33,7 @@ pub enum VaOp<B> {
     },
 }
 
-impl<B: fmt::Debug> fmt::Display for VaOp<B> {
+impl<B: fmt::Display> fmt::Display for VaOp<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Map {
@@ -41,7 +41,7 @@ impl<B: fmt::Debug> fmt::Display for VaOp<B> {
                 backing,
                 offset,
                 access,
-            } => write!(f, "map {range} {access} from {backing:?} at {offset:#x}"),
+            } => write!(f, "map {range} {access} from {backing} at {offset:#x}"),
             Self::Protect { range, access } => write!(f, "protect {range} {access}"),
             Self::Reserve { range } => write!(f, "reserve {range}"),
         }

@@ -1,6 +1,6 @@
 //! The flat view: what is visible where.
 
-use crate::params::{Execute, Permissions};
+use crate::params::Permissions;
 use crate::{BackingHandle, RegionId};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange, RangeMap, RangeValue};
@@ -70,11 +70,7 @@ impl<B: BackingHandle> Inspect for Visible<B> {
         req.respond()
             .field("region", &self.region.as_u64())
             .display("permissions", &self.permissions)
-            .field(
-                "executable",
-                &(self.permissions.execute == Execute::Allowed),
-            )
-            .field("backing", &self.backing)
+            .display("backing", &self.backing)
             .hex("offset", self.offset);
     }
 }

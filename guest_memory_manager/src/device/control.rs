@@ -40,9 +40,14 @@ impl DeviceMemoryControl {
     ///
     /// The address is unaligned, or the window would end past the address space; or the change
     /// failed. The window is where it was.
-    pub fn map_to_guest(&mut self, gpa: u64, writable: bool) -> Result<Acknowledgement, ChangeError> {
+    pub fn map_to_guest(
+        &mut self,
+        gpa: u64,
+        writable: bool,
+    ) -> Result<Acknowledgement, ChangeError> {
         let params = MapParams::new(gpa, Access::from_writable(writable));
-        self.region.change(|change, id| change.map_region(id, params))
+        self.region
+            .change(|change, id| change.map_region(id, params))
     }
 
     /// Takes the window out of the guest's sight; nothing happens if it isn't in it.
@@ -51,7 +56,10 @@ impl DeviceMemoryControl {
     /// [`gpa`](Self::gpa); [`try_unmap_from_guest`](Self::try_unmap_from_guest) says why.
     pub fn unmap_from_guest(&mut self) {
         if let Err(error) = self.try_unmap_from_guest() {
-            log::error!("device window {:?} cannot be unmapped: {error}", self.region.name);
+            log::error!(
+                "device window {:?} cannot be unmapped: {error}",
+                self.region.name
+            );
         }
     }
 

@@ -103,7 +103,9 @@ fn check_end(
     let Ok(Some(file_len)) = mappable.len() else {
         return Ok(());
     };
-    let file_len = file_len.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX);
+    let file_len = file_len
+        .checked_next_multiple_of(PAGE_SIZE)
+        .unwrap_or(u64::MAX);
     match file_offset.checked_add(len) {
         Some(end) if end <= file_len => Ok(()),
         _ => Err(DeviceMemoryError::PastEndOfFile {

@@ -1,0 +1,210 @@
+//! Keeps a partition's slots in step with a view.
+
+mod changes;
+mod effects;
+mod error;
+mod options;
+mod pieces;
+
+pub use error::{AddError, DetachError, NewMapperError, RemoveError};
+pub use options::MapperOptions;
+
+use crate::{PartitionMemoryMap, Power};
+use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
+use options::Pinning;
+use pieces::{HeldPiece, PieceState, Window};
+use region_manager::{ListenerError, RegionListener, Slot};
+use sparse_alloc::MappedRegion;
+use std::sync::Arc;
+
+/// Gives a partition the slots of a view, and takes them away again.
+///
+/// Register it with a `region_manager::RegionManager`, as a [`RegionListener`]. What the view has
+/// at GPA `g` is at host address `base + g` of the reservation, always; the partition sees it
+/// at `g` plus the [offset](MapperOptions::offset), as far as the
+/// [filter](MapperOptions::only) shows it. One slot of the view becomes one slot of the
+/// partition, or several where the filter cuts it, or none.
+///
+/// Each call does all or nothing: when a piece of a slot fails, the pieces before it are undone,
+/// in the opposite order. Should undoing fail too, the piece concerned is listed by inspection
+/// and put right before the next change.
+///
+/// # A slot never outlives its host addresses
+///
+/// The mapper holds a share of the reservation and of the partition. When it is dropped, or
+/// [detached](Self::detach), it deletes every slot it made before it lets go of either. If a
+/// deletion fails, it leaks its share of the reservation, so that these addresses are never used
+/// for anything else, and reports that.
+///
+/// ```
+/// use memory_range::{Access, MemoryRange};
+/// use partition_mapper::{GuestAccess, MapperOptions, PartitionMapper, SoftwarePartition};
+/// use region_manager::{Execute, Permissions, RegionListener, Slot};
+/// use sparse_alloc::{Alignment, Backing, Reservation};
+/// use std::sync::Arc;
+///
+/// let memory = Arc::new(Reservation::new(0x10000, Alignment::Page)?);
+/// let range = MemoryRange::new(0x4000..0x6000);
+/// memory.map(range, &Backing::Anonymous, 0, Access::ReadWrite)?;
+///
+/// let guest = Arc::new(SoftwarePartition::new());
+/// let options = MapperOptions::new().offset(0x10_0000);
+/// let mut mapper = PartitionMapper::new(guest.clone(), memory, options)?;
+/// mapper.add(&Slot {
+///     range,
+///     permissions: Permissions { access: Access::ReadWrite, execute: Execute::Allowed },
+///     prefetch: false,
+/// })?;
+///
+/// let mut byte = [0xff];
+/// assert_eq!(guest.load(0x10_4000, &mut byte)?, GuestAccess::Done);
+/// assert_eq!(byte, [0]);
+///
+/// mapper.detach()?;
+/// assert!(guest.slots().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[must_use = "the partition loses its memory when the mapper is dropped"]
+pub struct PartitionMapper {
+    name: String,
+    /// Invariant: released only when no piece is `Mapped` or `Stray`, else leaked.
+    va: Arc<dyn MappedRegion>,
+    partition: Arc<dyn PartitionMemoryMap>,
+    window: Window,
+    pinning: Pinning,
+    /// By range of the view.
+    pieces: RangeMap<HeldPiece>,
+    /// How many pieces are not `Mapped`.
+    damaged: usize,
+}
+
+impl PartitionMapper {
+    /// Makes a mapper that has given the partition nothing yet. `va` is the reservation whose
+    /// first byte is the view's GPA 0.
+    ///
+    /// # Errors
+    ///
+    /// The offset is not page aligned, or the partition cannot pin and shall.
+    pub fn new(
+        partition: Arc<dyn PartitionMemoryMap>,
+        va: Arc<dyn MappedRegion>,
+        options: MapperOptions,
+    ) -> Result<Self, NewMapperError> {
+        let MapperOptions {
+            name,
+            offset,
+            filter,
+            pinning,
+        } = options;
+        if !offset.is_multiple_of(PAGE_SIZE) {
+            return Err(NewMapperError::UnalignedOffset { offset });
+        }
+        if pinning == Pinning::Yes && partition.pin().is_none() {
+            return Err(NewMapperError::Unsupported {
+                partition: partition.name().to_owned(),
+                power: Power::Pin,
+            });
+        }
+        Ok(Self {
+            name: name.unwrap_or_else(|| partition.name().to_owned()),
+            va,
+            partition,
+            window: Window { offset, filter },
+            pinning,
+            pieces: RangeMap::new(),
+            damaged: 0,
+        })
+    }
+
+    /// What is added to an address of the view to get the partition's, in bytes.
+    pub const fn offset(&self) -> u64 {
+        self.window.offset
+    }
+
+    /// The partition that is kept in step.
+    pub fn partition(&self) -> &Arc<dyn PartitionMemoryMap> {
+        &self.partition
+    }
+
+    /// Says whether the partition has exactly what it should. Not so after a failure that could
+    /// not be undone; the next change tries again.
+    pub const fn is_healthy(&self) -> bool {
+        self.damaged == 0
+    }
+
+    /// Deletes every slot that this mapper made.
+    ///
+    /// # Errors
+    ///
+    /// The partition refused to delete some of them. All the others are deleted, and the
+    /// mapper's share of the reservation is leaked.
+    pub fn detach(mut self) -> Result<(), DetachError> {
+        self.release()
+    }
+}
+
+impl Drop for PartitionMapper {
+    fn drop(&mut self) {
+        // `release` has reported the error; nobody else is here to be told.
+        let _ = self.release();
+    }
+}
+
+impl RegionListener for PartitionMapper {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn remove(&mut self, slot: &Slot) -> Result<(), ListenerError> {
+        Ok(self.remove_slot(slot)?)
+    }
+
+    fn add(&mut self, slot: &Slot) -> Result<(), ListenerError> {
+        Ok(self.add_slot(slot)?)
+    }
+
+    fn contents_replaced(&mut self, range: MemoryRange) -> Result<(), ListenerError> {
+        Ok(self.replaced(range)?)
+    }
+
+    fn detach(self: Box<Self>) -> Result<(), ListenerError> {
+        Ok(PartitionMapper::detach(*self)?)
+    }
+
+    fn inspect(&self, req: inspect::Request<'_>) {
+        inspect::Inspect::inspect(self, req);
+    }
+}
+
+impl inspect::Inspect for PartitionMapper {
+    fn inspect(&self, req: inspect::Request<'_>) {
+        req.respond()
+            .field("name", &self.name)
+            .hex("offset", self.window.offset)
+            .child("filter", |req| match &self.window.filter {
+                None => req.value("everything"),
+                Some(ranges) => {
+                    let mut response = req.respond();
+                    for (index, range) in ranges.iter().enumerate() {
+                        response.display(index.to_string(), range);
+                    }
+                }
+            })
+            .field("pinned", &(self.pinning == Pinning::Yes))
+            .field("healthy", &self.is_healthy())
+            .child("pieces", |req| {
+                let mut response = req.respond();
+                for (view, held) in self.pieces.iter() {
+                    let state = match held.state {
+                        PieceState::Mapped => "",
+                        PieceState::Stray => " (stray: should be gone)",
+                        PieceState::Missing => " (missing)",
+                    };
+                    let prefetch = if held.prefetch { " prefetch" } else { "" };
+                    let text = format!("{}{prefetch}{state}", held.permissions);
+                    response.field(view.to_string(), &text);
+                }
+            })
+            .child("partition", |req| self.partition.inspect(req));
+    }
+}

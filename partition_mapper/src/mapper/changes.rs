@@ -1,0 +1,135 @@
+//! What a mapper does when its view changes: all of it, or nothing.
+
+use super::options::Pinning;
+use super::pieces::{HeldPiece, Piece, PieceState};
+use super::{AddError, PartitionMapper, RemoveError};
+use crate::Power;
+use memory_range::MemoryRange;
+use region_manager::Slot;
+
+impl PartitionMapper {
+    /// Gives a slot.
+    pub(super) fn add_slot(&mut self, slot: &Slot) -> Result<(), AddError> {
+        self.repair();
+        let pieces = self.window.pieces(slot.range)?;
+        if slot.prefetch && !pieces.is_empty() && self.partition.prefetch().is_none() {
+            return Err(AddError::Unsupported {
+                range: slot.range,
+                partition: self.partition.name().to_owned(),
+                power: Power::Prefetch,
+            });
+        }
+        for piece in &pieces {
+            self.host(piece.view)?;
+            if let Some((existing, _)) = self.pieces.overlapping(piece.view).next() {
+                let range = piece.view;
+                return Err(AddError::Occupied { range, existing });
+            }
+        }
+        let held = HeldPiece::mapped(slot);
+        for (index, piece) in pieces.iter().enumerate() {
+            let given = self
+                .give(piece, held)
+                .and_then(|()| self.make_present(piece, held));
+            if let Err(error) = given {
+                let touched = pieces.iter().take(index.saturating_add(1));
+                return Err(self.take_back(touched, error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes a part of an addition. `pieces` may include one that was not given.
+    fn take_back<'a>(
+        &mut self,
+        pieces: impl DoubleEndedIterator<Item = &'a Piece>,
+        error: AddError,
+    ) -> AddError {
+        let mut left = None;
+        for piece in pieces.rev() {
+            let Some(held) = self.pieces.get_exact(piece.view).copied() else {
+                continue;
+            };
+            if let Err(why) = self.take(piece) {
+                log::error!("{}: not taken back after a failure: {why}", self.name);
+                self.hold(piece.view, held.with_state(PieceState::Stray));
+                left = Some(piece.view);
+            }
+        }
+        match left {
+            None => error,
+            Some(left) => AddError::NotUndone {
+                left,
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// Takes a slot away.
+    pub(super) fn remove_slot(&mut self, slot: &Slot) -> Result<(), RemoveError> {
+        self.repair();
+        let pieces = self.window.pieces(slot.range)?;
+        for piece in &pieces {
+            match self.pieces.get_exact(piece.view) {
+                Some(held) if held.state != PieceState::Stray => {}
+                _ => return Err(RemoveError::NotAdded { range: piece.view }),
+            }
+        }
+        // The opposite order of an addition, so that adding again finds the same slot ids.
+        for (index, piece) in pieces.iter().enumerate().rev() {
+            if let Err(source) = self.take(piece) {
+                let error = RemoveError::Unmap {
+                    range: piece.view,
+                    partition: self.partition.name().to_owned(),
+                    source,
+                };
+                let taken = pieces.iter().skip(index.saturating_add(1));
+                return Err(self.give_back(taken, HeldPiece::mapped(slot), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// Undoes a part of a removal.
+    fn give_back<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = &'a Piece>,
+        held: HeldPiece,
+        error: RemoveError,
+    ) -> RemoveError {
+        let mut missing = None;
+        for piece in pieces {
+            // What is at the host addresses has not changed meanwhile, so that it is still
+            // present and pinned.
+            if let Err(why) = self.give(piece, held) {
+                log::error!("{}: not given back after a failure: {why}", self.name);
+                self.hold(piece.view, held.with_state(PieceState::Missing));
+                missing = missing.or(Some(piece.view));
+            }
+        }
+        match missing {
+            None => error,
+            Some(missing) => RemoveError::NotUndone {
+                missing,
+                source: Box::new(error),
+            },
+        }
+    }
+
+    /// Makes what now stands under slots that stay present, where that was asked for.
+    pub(super) fn replaced(&mut self, range: MemoryRange) -> Result<(), AddError> {
+        self.repair();
+        let parts: Vec<(MemoryRange, HeldPiece)> = self
+            .pieces
+            .overlapping(range)
+            .filter(|(_, held)| held.state == PieceState::Mapped)
+            .filter(|(_, held)| held.prefetch || self.pinning == Pinning::Yes)
+            .map(|(view, held)| (view.intersection(&range), *held))
+            .collect();
+        for (part, held) in parts {
+            let piece = self.window.piece(part)?;
+            self.make_present(&piece, held)?;
+        }
+        Ok(())
+    }
+}

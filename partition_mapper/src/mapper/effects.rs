@@ -1,0 +1,169 @@
+//! What a mapper does to its partition, and how it keeps account of that.
+
+use super::options::Pinning;
+use super::pieces::{HeldPiece, Piece, PieceState};
+use super::{AddError, DetachError, PartitionMapper};
+use crate::{Power, UnmapError};
+use memory_range::MemoryRange;
+use sparse_alloc::HostRange;
+use std::sync::Arc;
+
+impl PartitionMapper {
+    /// Puts right what earlier failures left behind, as far as possible.
+    pub(super) fn repair(&mut self) {
+        if self.damaged == 0 {
+            return;
+        }
+        let damaged: Vec<(MemoryRange, HeldPiece)> = self
+            .pieces
+            .iter()
+            .filter(|(_, held)| held.state != PieceState::Mapped)
+            .map(|(view, held)| (view, *held))
+            .collect();
+        for (view, held) in damaged {
+            let Ok(piece) = self.window.piece(view) else {
+                continue;
+            };
+            let repaired = match held.state {
+                PieceState::Mapped => Ok(()),
+                PieceState::Stray => self.take(&piece).map_err(|why| why.to_string()),
+                PieceState::Missing => self.give_again(&piece, held).map_err(|why| why.to_string()),
+            };
+            if let Err(why) = repaired {
+                log::warn!("{}: still not put right: {why}", self.name);
+            }
+        }
+    }
+
+    /// Gives a piece that is missing.
+    fn give_again(&mut self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
+        self.give(piece, held)?;
+        // Other memory may stand at the host addresses by now.
+        let present = self.make_present(piece, held);
+        if present.is_err() && self.take(piece).is_ok() {
+            self.hold(piece.view, held.with_state(PieceState::Missing));
+        }
+        present
+    }
+
+    /// Maps a piece into the partition and records that.
+    pub(super) fn give(&mut self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
+        let host = self.host(piece.view)?;
+        // SAFETY: the addresses belong to `self.va`, which by its invariant is not released
+        // before the piece, recorded below, is unmapped.
+        let mapped = unsafe { self.partition.map(piece.gpa, &host, held.permissions) };
+        mapped.map_err(|source| AddError::Map {
+            range: piece.view,
+            partition: self.partition.name().to_owned(),
+            source,
+        })?;
+        self.hold(piece.view, held.with_state(PieceState::Mapped));
+        Ok(())
+    }
+
+    /// Unmaps a piece from the partition, if it has it, and forgets it.
+    pub(super) fn take(&mut self, piece: &Piece) -> Result<(), UnmapError> {
+        let state = self.pieces.get_exact(piece.view).map(|held| held.state);
+        if matches!(state, Some(PieceState::Mapped | PieceState::Stray)) {
+            self.partition.unmap(piece.gpa)?;
+        }
+        self.forget(piece.view);
+        Ok(())
+    }
+
+    /// Faults in and pins what stands at a piece's host addresses, where that was asked for.
+    pub(super) fn make_present(&self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
+        let range = piece.view;
+        let partition = || self.partition.name().to_owned();
+        let unsupported = |power| AddError::Unsupported {
+            range,
+            partition: partition(),
+            power,
+        };
+        let host = self.host(range)?;
+        if held.prefetch {
+            self.partition
+                .prefetch()
+                .ok_or_else(|| unsupported(Power::Prefetch))?
+                .prefetch(piece.gpa, &host, held.permissions)
+                .map_err(|source| AddError::Prefetch {
+                    range,
+                    partition: partition(),
+                    source,
+                })?;
+        }
+        if self.pinning == Pinning::Yes {
+            self.partition
+                .pin()
+                .ok_or_else(|| unsupported(Power::Pin))?
+                .pin(piece.gpa, &host)
+                .map_err(|source| AddError::Pin {
+                    range,
+                    partition: partition(),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The host addresses of a range of the view.
+    pub(super) fn host(&self, range: MemoryRange) -> Result<HostRange, AddError> {
+        HostRange::new(Arc::clone(&self.va), range.start(), range.len()).map_err(|_| {
+            AddError::OutsideReservation {
+                range,
+                len: self.va.len(),
+            }
+        })
+    }
+
+    /// Records a piece, in place of what was recorded for exactly this range.
+    pub(super) fn hold(&mut self, view: MemoryRange, held: HeldPiece) {
+        self.forget(view);
+        if held.state != PieceState::Mapped {
+            self.damaged = self.damaged.saturating_add(1);
+        }
+        self.pieces.replace(view, held);
+    }
+
+    fn forget(&mut self, view: MemoryRange) {
+        if let Some(held) = self.pieces.remove_exact(view)
+            && held.state != PieceState::Mapped
+        {
+            self.damaged = self.damaged.saturating_sub(1);
+        }
+    }
+
+    /// Deletes every slot; leaks the reservation where that fails.
+    pub(super) fn release(&mut self) -> Result<(), DetachError> {
+        let held: Vec<MemoryRange> = self.pieces.iter().map(|(view, _)| view).collect();
+        let mut left = Vec::new();
+        let mut first_failure = None;
+        for view in held.into_iter().rev() {
+            // It was moved by this offset when it was mapped.
+            let Ok(piece) = self.window.piece(view) else {
+                continue;
+            };
+            if let Err(source) = self.take(&piece) {
+                left.push(piece.gpa);
+                first_failure.get_or_insert((piece.gpa, source));
+            }
+        }
+        self.pieces.clear();
+        self.damaged = 0;
+        let Some((first, source)) = first_failure else {
+            return Ok(());
+        };
+        left.reverse();
+        std::mem::forget(Arc::clone(&self.va));
+        let error = DetachError {
+            partition: self.partition.name().to_owned(),
+            left,
+            first,
+            hva: self.va.base().addr().get() as u64,
+            leaked: self.va.len(),
+            source,
+        };
+        log::error!("{}: {error}: {}", self.name, error.source);
+        Err(error)
+    }
+}

@@ -1,0 +1,59 @@
+//! How a mapper shows a view to a partition.
+
+use memory_range::{MemoryRange, sorted};
+
+/// Says how a [`PartitionMapper`](crate::PartitionMapper) shows a view to its partition. The
+/// default: everything, where it is, not pinned.
+#[derive(Clone, Debug, Default)]
+pub struct MapperOptions {
+    pub(crate) name: Option<String>,
+    pub(crate) offset: u64,
+    pub(crate) filter: Option<Vec<MemoryRange>>,
+    pub(crate) pinning: Pinning,
+}
+
+/// Whether memory is pinned as soon as it is shown.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pinning {
+    #[default]
+    No,
+    Yes,
+}
+
+impl MapperOptions {
+    /// Makes the default options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names the mapper in errors and in inspection; without it, it goes by its partition's name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Shows what the view has at GPA `g` to the partition at `g + offset`: an alias map. In bytes,
+    /// a multiple of the page size.
+    #[must_use]
+    pub const fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Shows only these ranges of the view. They may be in any order, overlap, and be empty; no
+    /// range at all shows nothing. A slot that reaches over a border is cut there.
+    #[must_use]
+    pub fn only(mut self, ranges: impl IntoIterator<Item = MemoryRange>) -> Self {
+        let ranges: Vec<MemoryRange> = ranges.into_iter().collect();
+        self.filter = Some(sorted::flatten(&ranges));
+        self
+    }
+
+    /// Pins memory as soon as it is shown.
+    #[must_use]
+    pub const fn pinned(mut self) -> Self {
+        self.pinning = Pinning::Yes;
+        self
+    }
+}

@@ -1,0 +1,206 @@
+//! The slots of one partition, and the rules that they keep.
+
+use crate::slot_ids::SlotIds;
+use crate::{MapError, UnmapError};
+use inspect::Inspect;
+use memory_range::{MemoryRange, PAGE_SIZE, RangeMap, RangeValue};
+use region_manager::{Execute, Permissions};
+use sparse_alloc::HostRange;
+
+/// A slot as a partition holds it.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Inspect)]
+pub struct SlotInfo {
+    /// The hypervisor's number of the slot.
+    pub id: u32,
+    /// The guest physical addresses.
+    #[inspect(display)]
+    pub gpa: MemoryRange,
+    /// The host virtual address behind the first of them.
+    #[inspect(hex)]
+    pub hva: u64,
+    /// What the guest may do there.
+    #[inspect(flatten)]
+    pub permissions: Permissions,
+}
+
+/// What the table keeps for each range.
+#[derive(Clone)]
+pub(crate) struct HeldSlot {
+    pub(crate) id: u32,
+    /// Keeps the addresses reserved for as long as the slot exists.
+    pub(crate) host: HostRange,
+    pub(crate) permissions: Permissions,
+}
+
+// Slots are inserted and removed whole, so no value is ever cut.
+impl RangeValue for HeldSlot {}
+
+/// What a hypervisor lets its slots be.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    /// The backend's name, for errors.
+    pub(crate) name: String,
+    pub(crate) read_only: ReadOnlySlots,
+    /// In bytes.
+    pub(crate) longest: u64,
+}
+
+/// Whether a slot can be read-only.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOnlySlots {
+    Supported,
+    Unsupported,
+}
+
+/// The slots of one partition.
+///
+/// A change is first checked, then made by the hypervisor, then committed here, so that the
+/// table never says what is not so.
+///
+/// # Invariant
+///
+/// An id is in use if and only if one slot has it.
+pub(crate) struct SlotTable {
+    rules: Rules,
+    ids: SlotIds,
+    slots: RangeMap<HeldSlot>,
+}
+
+impl SlotTable {
+    pub(crate) const fn new(rules: Rules, ids: SlotIds) -> Self {
+        Self {
+            rules,
+            ids,
+            slots: RangeMap::new(),
+        }
+    }
+
+    pub(crate) const fn limit(&self) -> u32 {
+        self.ids.limit()
+    }
+
+    pub(crate) const fn used(&self) -> u32 {
+        self.ids.in_use()
+    }
+
+    pub(crate) const fn slots(&self) -> &RangeMap<HeldSlot> {
+        &self.slots
+    }
+
+    /// Checks that a slot may be made, and says which id it will have.
+    pub(crate) fn check_map(
+        &self,
+        gpa: MemoryRange,
+        host: &HostRange,
+        permissions: Permissions,
+    ) -> Result<u32, MapError> {
+        let hva = hva(host);
+        if gpa.is_empty() {
+            return Err(MapError::Empty { gpa });
+        }
+        if host.len() != gpa.len() {
+            let host_len = host.len();
+            return Err(MapError::LengthMismatch { gpa, host_len });
+        }
+        if !hva.is_multiple_of(PAGE_SIZE) {
+            return Err(MapError::UnalignedHost { gpa, hva });
+        }
+        if gpa.len() > self.rules.longest {
+            let max = self.rules.longest;
+            return Err(MapError::TooLong { gpa, max });
+        }
+        let partition = || self.rules.name.clone();
+        if permissions.execute == Execute::Denied {
+            let partition = partition();
+            return Err(MapError::ExecuteDeniedUnsupported { gpa, partition });
+        }
+        if !permissions.access.is_writable() && self.rules.read_only == ReadOnlySlots::Unsupported {
+            let partition = partition();
+            return Err(MapError::ReadOnlyUnsupported { gpa, partition });
+        }
+        if let Some((existing, _)) = self.slots.overlapping(gpa).next() {
+            return Err(MapError::Overlap { gpa, existing });
+        }
+        let limit = self.ids.limit();
+        self.ids
+            .peek()
+            .ok_or(MapError::SlotsExhausted { gpa, limit })
+    }
+
+    /// Records the slot that [`check_map`](Self::check_map) has just passed and the hypervisor
+    /// has made.
+    pub(crate) fn commit_map(
+        &mut self,
+        gpa: MemoryRange,
+        host: &HostRange,
+        permissions: Permissions,
+    ) {
+        if let Some(id) = self.ids.take() {
+            let host = host.clone();
+            // Nothing overlaps, so nothing is replaced.
+            self.slots.replace(
+                gpa,
+                HeldSlot {
+                    id,
+                    host,
+                    permissions,
+                },
+            );
+        }
+    }
+
+    /// Checks that exactly this range is a slot, and says which.
+    pub(crate) fn check_unmap(&self, gpa: MemoryRange) -> Result<u32, UnmapError> {
+        match self.slots.overlapping(gpa).next() {
+            None => Err(UnmapError::NotMapped { gpa }),
+            Some((existing, held)) if existing == gpa => Ok(held.id),
+            Some((existing, _)) => Err(UnmapError::Partial { gpa, existing }),
+        }
+    }
+
+    /// Forgets the slot that the hypervisor has deleted; returns the host memory behind it.
+    pub(crate) fn commit_unmap(&mut self, gpa: MemoryRange) -> Option<HostRange> {
+        let held = self.slots.remove_exact(gpa)?;
+        self.ids.put_back(held.id);
+        Some(held.host)
+    }
+
+    /// Every slot, by guest physical address.
+    pub(crate) fn snapshot(&self) -> Vec<SlotInfo> {
+        self.slots
+            .iter()
+            .map(|(gpa, held)| SlotInfo {
+                id: held.id,
+                gpa,
+                hva: hva(&held.host),
+                permissions: held.permissions,
+            })
+            .collect()
+    }
+}
+
+/// The host virtual address of the first byte.
+pub(crate) fn hva(host: &HostRange) -> u64 {
+    host.as_ptr().addr() as u64
+}
+
+impl SlotTable {
+    /// Adds the table to a tree, for a partition of this kind and name.
+    pub(crate) fn inspect(&self, response: &mut inspect::Response<'_>, kind: &str, name: &str) {
+        response
+            .field("kind", kind)
+            .field("name", name)
+            .field("slot_limit", &self.limit())
+            .field("slots_used", &self.used())
+            .field(
+                "read_only_slots",
+                &(self.rules.read_only == ReadOnlySlots::Supported),
+            )
+            .child("slots", |req| {
+                let mut response = req.respond();
+                for slot in self.snapshot() {
+                    response.field(slot.id.to_string(), &slot);
+                }
+            });
+    }
+}
