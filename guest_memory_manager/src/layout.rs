@@ -97,7 +97,7 @@ impl MemoryLayout {
         if ram_size == 0 {
             return Err(LayoutError::NoRam);
         }
-        if ram_size % PAGE_SIZE != 0 {
+        if !ram_size.is_multiple_of(PAGE_SIZE) {
             return Err(LayoutError::Unaligned { ram_size });
         }
         let mut gaps = mmio_gaps.to_vec();

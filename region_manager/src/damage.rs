@@ -1,8 +1,8 @@
 //! What an undo had to leave as it should not be.
 
 use crate::BackingHandle;
+use crate::call::Call;
 use crate::error::UndoFailure;
-use crate::journal::{Call, Neighbours};
 use inspect::Inspect;
 use memory_range::MemoryRange;
 
@@ -35,15 +35,6 @@ impl<B: BackingHandle> Inspect for Damage<B> {
             .field("who", &self.who)
             .field("cause", &self.cause);
     }
-}
-
-/// Makes the pending calls again, the oldest first; keeps those that fail again.
-pub(crate) fn repair<B: BackingHandle>(
-    damage: &mut Vec<Damage<B>>,
-    neighbours: &mut Neighbours<'_, B>,
-) {
-    let pending = std::mem::take(damage);
-    neighbours.make_or_leave(pending.into_iter().map(|one| one.call), damage);
 }
 
 /// The first damaged range that a change would work on.

@@ -1,9 +1,10 @@
 //! Takes a plan's steps, and takes them back when one fails.
 
+use crate::call::Call;
 use crate::damage::Damage;
 use crate::error::{StepFailure, UndoFailure};
 use crate::listener::{ListenerError, ListenerId, RegionListener};
-use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot, VaOp};
+use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot};
 use memory_range::MemoryRange;
 
 /// A listener with its id, as the manager holds it.
@@ -17,43 +18,6 @@ pub(crate) struct Broken<B> {
     pub(crate) failure: Box<StepFailure>,
     /// What could not be undone.
     pub(crate) damage: Vec<Damage<B>>,
-}
-
-/// One call that was made, or is to be made, to one neighbour.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Call<B> {
-    Remove(ListenerId, Slot),
-    Add(ListenerId, Slot),
-    Replaced(ListenerId, MemoryRange),
-    Va(VaOp<B>),
-}
-
-impl<B: BackingHandle> Call<B> {
-    /// The guest physical range that the call is about.
-    pub(crate) fn range(&self) -> MemoryRange {
-        match self {
-            Self::Remove(_, slot) | Self::Add(_, slot) => slot.range,
-            Self::Replaced(_, range) => *range,
-            Self::Va(op) => op.range(),
-        }
-    }
-
-    pub(crate) fn listener(&self) -> Option<ListenerId> {
-        match self {
-            Self::Remove(id, _) | Self::Add(id, _) | Self::Replaced(id, _) => Some(*id),
-            Self::Va(_) => None,
-        }
-    }
-
-    /// Says what the call does, for errors and inspection.
-    pub(crate) fn describe(&self) -> String {
-        match self {
-            Self::Remove(_, slot) => format!("remove slot {slot}"),
-            Self::Add(_, slot) => format!("add slot {slot}"),
-            Self::Replaced(_, range) => format!("announce replaced contents of {range}"),
-            Self::Va(op) => op.to_string(),
-        }
-    }
 }
 
 /// The neighbours that a plan is carried out on.
@@ -178,7 +142,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     /// A call that would build on one that was left is left, too: a slot is not given again over
     /// host addresses that don't show what they should, so that a guest finds nothing there
     /// rather than the wrong memory.
-    pub(crate) fn make_or_leave(
+    fn make_or_leave(
         &mut self,
         calls: impl IntoIterator<Item = Call<B>>,
         damage: &mut Vec<Damage<B>>,
@@ -198,6 +162,13 @@ impl<B: BackingHandle> Neighbours<'_, B> {
             let who = self.name_of(&call);
             damage.push(Damage { call, who, cause });
         }
+    }
+
+    /// Makes the calls again that an earlier undo had to leave, the oldest first; keeps those that
+    /// fail again.
+    pub(crate) fn repair(&mut self, damage: &mut Vec<Damage<B>>) {
+        let pending = std::mem::take(damage);
+        self.make_or_leave(pending.into_iter().map(|one| one.call), damage);
     }
 
     fn make(&mut self, call: &Call<B>, direction: Direction) -> Result<(), ListenerError> {

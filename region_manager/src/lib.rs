@@ -44,6 +44,7 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod change_lock;
 mod damage;
 mod diff;

@@ -178,7 +178,7 @@ impl<B: BackingHandle> State<B> {
             listeners: &mut self.listeners,
         };
         if !self.damage.is_empty() {
-            damage::repair(&mut self.damage, &mut neighbours);
+            neighbours.repair(&mut self.damage);
             let slots = plan.removed.iter().chain(&plan.added);
             let ranges = slots
                 .map(|slot| slot.range)

@@ -4,7 +4,7 @@ use std::io;
 
 use memory_range::MemoryRange;
 
-use crate::mappable::LenError;
+use crate::file_facts::LenError;
 
 /// Says why memory was not given back. Nothing has changed then, unless it is said otherwise.
 #[derive(Debug, thiserror::Error)]

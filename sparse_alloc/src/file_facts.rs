@@ -56,6 +56,16 @@ pub enum MappableError {
     },
 }
 
+/// Says that a file would not tell its length.
+#[derive(Debug, thiserror::Error)]
+#[error("the length of `{name}` cannot be read")]
+pub struct LenError {
+    /// The name of the mappable.
+    pub name: String,
+    /// What `fstat` answered.
+    pub source: io::Error,
+}
+
 /// When it is proven that a file can be mapped.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Proof {

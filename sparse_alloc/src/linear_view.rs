@@ -9,8 +9,9 @@ use std::sync::Arc;
 use memory_range::Access;
 
 use crate::access::{self, InstallError};
+use crate::exclusion::Exclusion;
+use crate::file_facts::LenError;
 use crate::limits;
-use crate::mappable::{Exclusion, LenError};
 use crate::mapped_region::MappedRegion;
 use crate::owned_pages::OwnedPages;
 use crate::sys::{self, Calls, Commit, Content};

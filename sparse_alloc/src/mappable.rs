@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use memory_range::{Access, MemoryRange};
 use nix::fcntl::FallocateFlags;
 
-use crate::file_facts::{FileFacts, Proof, Provenance};
+use crate::exclusion::Exclusion;
+use crate::file_facts::{FileFacts, LenError, Proof, Provenance};
 use crate::linear_view::{LinearView, LinearViewError};
 use crate::owned_pages::OwnedPages;
 use crate::sys::{Advice, Calls, Commit, Content};
@@ -66,26 +67,9 @@ impl WeakMappable {
 
 impl fmt::Debug for WeakMappable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("WeakMappable").field(&self.upgrade()).finish()
-    }
-}
-
-/// Whether mappings are left out of core dumps and forked children.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Exclusion {
-    /// They are in both, as the kernel's default is.
-    None,
-    /// They are in neither.
-    DumpAndFork,
-}
-
-impl Exclusion {
-    /// Returns the advice that each new mapping needs.
-    pub(crate) fn advice(self) -> &'static [Advice] {
-        match self {
-            Self::None => &[],
-            Self::DumpAndFork => &[Advice::DontDump, Advice::DontFork],
-        }
+        f.debug_tuple("WeakMappable")
+            .field(&self.upgrade())
+            .finish()
     }
 }
 
@@ -345,14 +329,4 @@ impl fmt::Debug for Mappable {
             .field("provenance", &self.provenance())
             .finish_non_exhaustive()
     }
-}
-
-/// Says that a file would not tell its length.
-#[derive(Debug, thiserror::Error)]
-#[error("the length of `{name}` cannot be read")]
-pub struct LenError {
-    /// The name of the mappable.
-    pub name: String,
-    /// What `fstat` answered.
-    pub source: io::Error,
 }

@@ -8,8 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{SFlag, fstat};
 
-use crate::mappable::{Mappable, WeakMappable};
 use crate::MappableError;
+use crate::mappable::{Mappable, WeakMappable};
 
 /// Finds the mappable that was made of a file before, while anyone still uses it.
 ///
@@ -48,11 +48,7 @@ impl MappableCache {
     /// # Errors
     ///
     /// As [`Mappable::from_file`].
-    pub fn get(
-        &self,
-        name: impl Into<String>,
-        file: impl AsFd,
-    ) -> Result<Mappable, MappableError> {
+    pub fn get(&self, name: impl Into<String>, file: impl AsFd) -> Result<Mappable, MappableError> {
         let name = name.into();
         let Some(identity) = identity(&name, &file)? else {
             return Mappable::from_file(name, file);
@@ -95,7 +91,11 @@ mod tests {
     fn tells_files_and_their_access_apart() {
         let path = std::env::temp_dir().join(format!("mappable-cache-{}", std::process::id()));
         std::fs::write(&path, [0; 4096]).unwrap();
-        let writable = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let writable = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
         let read_only = File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         let cache = MappableCache::default();

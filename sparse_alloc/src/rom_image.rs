@@ -9,8 +9,9 @@ use memory_range::{Access, PAGE_SIZE};
 use nix::fcntl::SealFlag;
 
 use crate::backing::Backing;
+use crate::exclusion::Exclusion;
 use crate::linear_view::{LinearView, LinearViewError};
-use crate::mappable::{Exclusion, Mappable};
+use crate::mappable::Mappable;
 use crate::{MappableError, memfd};
 
 /// How much of a file is copied at a time.

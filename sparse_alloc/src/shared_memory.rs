@@ -8,9 +8,10 @@ use memory_range::{Access, MemoryRange, PAGE_SIZE};
 use nix::fcntl::SealFlag;
 
 use crate::backing::Backing;
-use crate::file_facts::seals;
+use crate::exclusion::Exclusion;
+use crate::file_facts::{LenError, seals};
 use crate::linear_view::{LinearView, LinearViewError};
-use crate::mappable::{Exclusion, LenError, Mappable};
+use crate::mappable::Mappable;
 use crate::{DecommitError, MappableError, memfd};
 
 /// What keeps the length as it is, whoever holds the descriptor.

@@ -131,9 +131,9 @@ impl Vmm {
                 self.window_control.map_to_guest(WINDOW_SECOND, true)?,
             ),
         };
+        // The change is complete here; other processes, if there were any, are waited for apart.
         let took = start.elapsed();
-        // Nothing here waits for other processes.
-        drop(acknowledgement);
+        acknowledgement.wait();
         self.log.changes.push(Change { what, took });
         Ok(())
     }

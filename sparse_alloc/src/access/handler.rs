@@ -1,32 +1,13 @@
 //! The signal handler, and how it comes to be installed.
 
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::chain;
 use super::fault::{Fault, FaultKind};
+use super::install_error::InstallError;
 use super::table::RecoveryTable;
 use super::x86_64::Interrupted;
-
-/// Why the signal handler could not be installed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum InstallError {
-    /// The recovery table in the binary is not what the accesses wrote into it: the linker or a
-    /// tool after it has damaged it.
-    #[error("the recovery table of this binary is malformed")]
-    MalformedTable,
-    /// The system refused a handler for that signal.
-    #[error("no handler can be set for signal {signal}")]
-    Refused {
-        /// The signal's number.
-        signal: c_int,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// The recovery table, from the first installation on. Reading it in the handler is a load.
 static TABLE: OnceLock<RecoveryTable> = OnceLock::new();

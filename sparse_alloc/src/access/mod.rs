@@ -58,12 +58,14 @@
 mod chain;
 mod fault;
 mod handler;
+mod install_error;
 mod operations;
 mod table;
 mod x86_64;
 
 pub use fault::{CopyFault, Fault, FaultKind};
-pub use handler::{InstallError, install};
+pub use handler::install;
+pub use install_error::InstallError;
 pub use operations::{
     Word, compare, compare_exchange, copy_between, copy_from, copy_to, fetch_or, fill, load,
     load_at, store, store_at,

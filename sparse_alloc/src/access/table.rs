@@ -4,7 +4,7 @@
 //! in no useful order. [`RecoveryTable::read`] turns them into a sorted list once, so that the
 //! signal handler only searches, and allocates nothing.
 
-use super::handler::InstallError;
+use super::install_error::InstallError;
 use super::x86_64::{self, STATUS_REGISTERS};
 
 /// One entry as the assembler writes it. The first three are relative to where they stand, so

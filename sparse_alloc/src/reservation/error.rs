@@ -5,7 +5,7 @@ use std::io;
 use memory_range::MemoryRange;
 
 use crate::access::InstallError;
-use crate::mappable::LenError;
+use crate::file_facts::LenError;
 
 /// Says why no address space was reserved.
 #[derive(Debug, thiserror::Error)]

@@ -1,0 +1,42 @@
+//! What a neighbour is asked to do.
+
+use crate::listener::ListenerId;
+use crate::{BackingHandle, Slot, VaOp};
+use memory_range::MemoryRange;
+
+/// One call that was made, or is to be made, to one neighbour.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Call<B> {
+    Remove(ListenerId, Slot),
+    Add(ListenerId, Slot),
+    Replaced(ListenerId, MemoryRange),
+    Va(VaOp<B>),
+}
+
+impl<B: BackingHandle> Call<B> {
+    /// The guest physical range that the call is about.
+    pub(crate) fn range(&self) -> MemoryRange {
+        match self {
+            Self::Remove(_, slot) | Self::Add(_, slot) => slot.range,
+            Self::Replaced(_, range) => *range,
+            Self::Va(op) => op.range(),
+        }
+    }
+
+    pub(crate) fn listener(&self) -> Option<ListenerId> {
+        match self {
+            Self::Remove(id, _) | Self::Add(id, _) | Self::Replaced(id, _) => Some(*id),
+            Self::Va(_) => None,
+        }
+    }
+
+    /// Says what the call does, for errors and inspection.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Self::Remove(_, slot) => format!("remove slot {slot}"),
+            Self::Add(_, slot) => format!("add slot {slot}"),
+            Self::Replaced(_, range) => format!("announce replaced contents of {range}"),
+            Self::Va(op) => op.to_string(),
+        }
+    }
+}
