@@ -105,3 +105,8 @@ pub use memory_range::{Access, MemoryRange};
 pub use partition_mapper::KvmPartition;
 pub use partition_mapper::{GuestAccess, PartitionMemoryMap, SoftwarePartition};
 pub use sparse_alloc::{Mappable, RomImage, SharedMemory};
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
