@@ -3,17 +3,20 @@
 use crate::listener::ListenerId;
 use crate::{BackingHandle, Slot, VaOp};
 use memory_range::MemoryRange;
+use std::borrow::Cow;
 
 /// One call that was made, or is to be made, to one neighbour.
+///
+/// Those of a plan borrow its operations; those that are kept own theirs.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Call<B> {
+pub(crate) enum Call<'a, B: Clone> {
     Remove(ListenerId, Slot),
     Add(ListenerId, Slot),
     Replaced(ListenerId, MemoryRange),
-    Va(VaOp<B>),
+    Va(Cow<'a, VaOp<B>>),
 }
 
-impl<B: BackingHandle> Call<B> {
+impl<B: BackingHandle> Call<'_, B> {
     /// The guest physical range that the call is about.
     pub(crate) fn range(&self) -> MemoryRange {
         match self {

@@ -10,8 +10,8 @@ use memory_range::MemoryRange;
 ///
 /// Kept, shown by inspection, and made again before the next change.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Damage<B> {
-    pub(crate) call: Call<B>,
+pub(crate) struct Damage<B: BackingHandle> {
+    pub(crate) call: Call<'static, B>,
     pub(crate) who: String,
     pub(crate) cause: String,
 }

@@ -6,6 +6,7 @@ use crate::error::{StepFailure, UndoFailure};
 use crate::listener::{ListenerError, ListenerId, RegionListener};
 use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot};
 use memory_range::MemoryRange;
+use std::borrow::Cow;
 
 /// A listener with its id, as the manager holds it.
 pub(crate) struct Registered {
@@ -14,7 +15,7 @@ pub(crate) struct Registered {
 }
 
 /// A plan that was broken off.
-pub(crate) struct Broken<B> {
+pub(crate) struct Broken<B: BackingHandle> {
     pub(crate) failure: Box<StepFailure>,
     /// What could not be undone.
     pub(crate) damage: Vec<Damage<B>>,
@@ -48,7 +49,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
             .removed
             .iter()
             .flat_map(|slot| ids.iter().rev().map(|id| Call::Remove(*id, *slot)));
-        let va_ops = plan.va_ops.iter().cloned().map(Call::Va);
+        let va_ops = plan.va_ops.iter().map(|op| Call::Va(Cow::Borrowed(op)));
         let replaced = plan
             .replaced
             .iter()
@@ -62,40 +63,35 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     }
 
     /// Gives a listener the slots that there are.
-    pub(crate) fn replay(
-        &mut self,
-        id: ListenerId,
-        slots: impl Iterator<Item = Slot>,
-    ) -> Result<(), Broken<B>> {
-        let calls = slots.map(|slot| Call::Add(id, slot));
+    pub(crate) fn replay(&mut self, id: ListenerId, slots: &[Slot]) -> Result<(), Broken<B>> {
+        let calls = slots.iter().map(|slot| Call::Add(id, *slot));
         self.run(calls, &FlatView::default(), &[])
     }
 
     /// Makes calls until one fails, and then undoes those made.
-    fn run(
+    ///
+    /// The journal is the iterator itself: which calls were made is how many.
+    fn run<'c>(
         &mut self,
-        calls: impl Iterator<Item = Call<B>>,
+        calls: impl Iterator<Item = Call<'c, B>> + Clone,
         view: &FlatView<B>,
         replaced: &[MemoryRange],
     ) -> Result<(), Broken<B>> {
-        let mut made: Vec<Call<B>> = Vec::new();
-        for call in calls {
-            match self.make(&call, Direction::Forward) {
-                Ok(()) => made.push(call),
-                Err(cause) => {
-                    let (damage, undo) = self.undo(made, view, replaced);
-                    let failure = StepFailure {
-                        step: call.describe(),
-                        range: call.range(),
-                        who: self.name_of(&call),
-                        undo,
-                        cause,
-                    };
-                    return Err(Broken {
-                        failure: Box::new(failure),
-                        damage,
-                    });
-                }
+        for (made, call) in calls.clone().enumerate() {
+            if let Err(cause) = self.make(&call, Direction::Forward) {
+                let made = calls.take(made).collect();
+                let (damage, undo) = self.undo(made, view, replaced);
+                let failure = StepFailure {
+                    step: call.describe(),
+                    range: call.range(),
+                    who: self.name_of(&call),
+                    undo,
+                    cause,
+                };
+                return Err(Broken {
+                    failure: Box::new(failure),
+                    damage,
+                });
             }
         }
         Ok(())
@@ -108,19 +104,20 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     /// its pins went with the first replacement.
     fn undo(
         &mut self,
-        made: Vec<Call<B>>,
+        made: Vec<Call<'_, B>>,
         view: &FlatView<B>,
         replaced: &[MemoryRange],
     ) -> (Vec<Damage<B>>, Vec<UndoFailure>) {
         let ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
-        let mut back: Vec<Call<B>> = Vec::new();
+        let mut back: Vec<Call<'static, B>> = Vec::new();
         for call in made.into_iter().rev() {
             match call {
                 Call::Add(id, slot) => back.push(Call::Remove(id, slot)),
                 Call::Remove(id, slot) => back.push(Call::Add(id, slot)),
                 Call::Replaced(..) => {}
                 Call::Va(op) => {
-                    back.extend(op.inverse(view).into_iter().map(Call::Va));
+                    let inverse = op.inverse(view).into_iter();
+                    back.extend(inverse.map(|op| Call::Va(Cow::Owned(op))));
                     let under_slots = replaced.iter().filter(|range| op.range().contains(range));
                     back.extend(
                         under_slots
@@ -144,7 +141,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     /// rather than the wrong memory.
     fn make_or_leave(
         &mut self,
-        calls: impl IntoIterator<Item = Call<B>>,
+        calls: impl IntoIterator<Item = Call<'static, B>>,
         damage: &mut Vec<Damage<B>>,
     ) {
         for call in calls {
@@ -171,7 +168,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
         self.make_or_leave(pending.into_iter().map(|one| one.call), damage);
     }
 
-    fn make(&mut self, call: &Call<B>, direction: Direction) -> Result<(), ListenerError> {
+    fn make(&mut self, call: &Call<'_, B>, direction: Direction) -> Result<(), ListenerError> {
         match call {
             Call::Va(op) if direction == Direction::Forward => self.sink.apply(op),
             Call::Va(op) => self.sink.undo(op),
@@ -195,7 +192,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
         }
     }
 
-    fn name_of(&self, call: &Call<B>) -> String {
+    fn name_of(&self, call: &Call<'_, B>) -> String {
         match call.listener() {
             None => "the VA mapper".to_owned(),
             Some(id) => self

@@ -2,6 +2,7 @@
 
 use crate::change_lock::{ChangeGuard, ChangeLock, LockError};
 use crate::damage::{self, Damage};
+use crate::diff::Difference;
 use crate::error::{AddListenerError, CommitError, RemoveListenerError};
 use crate::journal::{Neighbours, Registered};
 use crate::listener::{InspectListener, ListenerId, RegionListener};
@@ -9,7 +10,8 @@ use crate::slots::SlotLedger;
 use crate::table::RegionTable;
 use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot, Transaction};
 use inspect::Inspect;
-use memory_range::{InvalidRange, MemoryRange};
+use memory_range::{InvalidRange, MemoryRange, sorted};
+use std::sync::Arc;
 
 /// Owns the regions of one flat view, and keeps a sink and any number of listeners in step.
 ///
@@ -18,7 +20,7 @@ pub struct RegionManager<B: BackingHandle> {
     state: ChangeLock<State<B>>,
 }
 
-pub(crate) struct State<B> {
+pub(crate) struct State<B: BackingHandle> {
     pub(crate) table: RegionTable<B>,
     view: FlatView<B>,
     slots: SlotLedger,
@@ -27,7 +29,7 @@ pub(crate) struct State<B> {
     next_listener: u64,
     damage: Vec<Damage<B>>,
     counters: Counters,
-    last_plan: Option<Plan<B>>,
+    last_plan: Option<Arc<Plan<B>>>,
 }
 
 /// What has happened so far.
@@ -92,13 +94,14 @@ impl<B: BackingHandle> RegionManager<B> {
         let id = ListenerId(state.next_listener);
         state.next_listener = state.next_listener.saturating_add(1);
         state.listeners.push(Registered { id, listener });
+        let slots: Vec<Slot> = state.slots.iter().collect();
         let mut neighbours = Neighbours {
             sink: state.sink.as_mut(),
             listeners: &mut state.listeners,
         };
         // What can't be taken from it again goes with it: it is the listener that must let go
         // when it is dropped.
-        if let Err(broken) = neighbours.replay(id, state.slots.iter()) {
+        if let Err(broken) = neighbours.replay(id, &slots) {
             state.listeners.retain(|one| one.id != id);
             return Err((*broken.failure).into());
         }
@@ -164,15 +167,15 @@ impl<B: BackingHandle> RegionManager<B> {
 }
 
 impl<B: BackingHandle> State<B> {
-    pub(crate) fn plan(&self, dirty: &[MemoryRange]) -> Plan<B> {
-        let dirty = memory_range::sorted::flatten(dirty);
+    pub(crate) fn plan(&self, dirty: &[MemoryRange]) -> (Plan<B>, Vec<Difference<B>>) {
+        let dirty = sorted::flatten(dirty);
         Plan::compute(&self.table, &self.view, &self.slots, &dirty)
     }
 
     /// Plans, applies, and publishes. The regions are as edited; the caller takes the edits
     /// back if this fails.
-    pub(crate) fn commit(&mut self, dirty: &[MemoryRange]) -> Result<Plan<B>, CommitError> {
-        let plan = self.plan(dirty);
+    pub(crate) fn commit(&mut self, dirty: &[MemoryRange]) -> Result<Arc<Plan<B>>, CommitError> {
+        let (plan, differences) = self.plan(dirty);
         let mut neighbours = Neighbours {
             sink: self.sink.as_mut(),
             listeners: &mut self.listeners,
@@ -182,7 +185,7 @@ impl<B: BackingHandle> State<B> {
             let slots = plan.removed.iter().chain(&plan.added);
             let ranges = slots
                 .map(|slot| slot.range)
-                .chain(plan.differences.iter().map(|difference| difference.range));
+                .chain(differences.iter().map(|difference| difference.range));
             if let Some(range) = damage::in_the_way(&self.damage, ranges) {
                 self.counters.failed_changes += 1;
                 return Err(CommitError::Damaged { range });
@@ -193,14 +196,15 @@ impl<B: BackingHandle> State<B> {
             self.counters.failed_changes += 1;
             return Err((*broken.failure).into());
         }
-        for difference in &plan.differences {
-            self.view.set(difference.range, difference.new.clone());
+        for difference in differences {
+            self.view.set(difference.range, difference.new);
         }
         self.slots.update(&plan.removed, &plan.added);
         self.counters.changes += 1;
         self.counters.va_ops += plan.va_ops.len() as u64;
         self.counters.slots_removed += plan.removed.len() as u64;
         self.counters.slots_added += plan.added.len() as u64;
+        let plan = Arc::new(plan);
         self.last_plan = Some(plan.clone());
         Ok(plan)
     }

@@ -16,8 +16,16 @@ pub(crate) fn overlay<B: BackingHandle>(
     range: MemoryRange,
 ) -> Vec<(MemoryRange, Visible<B>)> {
     let mut candidates = table.mapped_in(range);
+    let mut visible = Vec::new();
     // The winner first: the highest priority, then the lowest id.
-    candidates.sort_by_key(|(_, id, region)| (Reverse(region.priority), *id));
+    candidates.sort_unstable_by_key(|(_, id, region)| (Reverse(region.priority), *id));
+    // Most changes are about one region that wins throughout.
+    if let Some((at, id, region)) = candidates.first()
+        && at.contains(&range)
+    {
+        show(range, *at, *id, region, &mut visible);
+        return visible;
+    }
 
     // Where the winner may change: the start or end of each candidate, by its rank.
     let mut events: Vec<(u64, usize, Event)> = Vec::new();
@@ -28,7 +36,6 @@ pub(crate) fn overlay<B: BackingHandle>(
     }
     events.sort_unstable_by_key(|(addr, rank, _)| (*addr, *rank));
 
-    let mut visible = Vec::new();
     let mut present: BTreeSet<usize> = BTreeSet::new();
     let mut from = range.start();
     for (addr, rank, event) in events {

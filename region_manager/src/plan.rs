@@ -16,7 +16,6 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 #[must_use = "a plan does nothing until its transaction is committed"]
 pub struct Plan<B> {
-    pub(crate) differences: Vec<Difference<B>>,
     pub(crate) removed: Vec<Slot>,
     pub(crate) va_ops: Vec<VaOp<B>>,
     pub(crate) replaced: Vec<MemoryRange>,
@@ -41,13 +40,14 @@ pub enum Step<'a, B> {
 impl<B: BackingHandle> Plan<B> {
     /// Plans the way from `view` and `slots` to what the regions in `table` say.
     ///
-    /// Looks only at the `dirty` ranges, sorted and disjoint, outside which nothing differs.
+    /// Looks only at the `dirty` ranges, sorted and disjoint, outside which nothing differs. Returns
+    /// with the plan where the flat view will differ.
     pub(crate) fn compute(
         table: &RegionTable<B>,
         view: &FlatView<B>,
         slots: &SlotLedger,
         dirty: &[MemoryRange],
-    ) -> Self {
+    ) -> (Self, Vec<Difference<B>>) {
         let mut differences = Vec::new();
         for range in dirty {
             let new = overlay::overlay(table, *range);
@@ -57,14 +57,14 @@ impl<B: BackingHandle> Plan<B> {
         let va_ops = va_ops::va_ops(&differences);
         let replaced = replaced_under_slots(&va_ops, &added);
         let gaps = slots::gaps(&removed, &added);
-        Self {
-            differences,
+        let plan = Self {
             removed,
             va_ops,
             replaced,
             added,
             gaps,
-        }
+        };
+        (plan, differences)
     }
 
     /// The steps in the order in which they are taken: partitions lose slots, host addresses

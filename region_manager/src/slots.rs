@@ -5,6 +5,7 @@ use crate::diff::Difference;
 use crate::params::{Execute, Permissions};
 use crate::table::Borders;
 use inspect::Inspect;
+use memory_range::sorted::{Piece, walk};
 use memory_range::{MemoryRange, RangeMap, RangeValue};
 use std::fmt;
 
@@ -66,16 +67,10 @@ impl SlotLedger {
     /// Records what a plan did.
     pub(crate) fn update(&mut self, removed: &[Slot], added: &[Slot]) {
         for slot in removed {
-            self.held.remove(slot.range);
+            self.held.remove_exact(slot.range);
         }
         for slot in added {
-            self.held.replace(
-                slot.range,
-                Held {
-                    permissions: slot.permissions,
-                    prefetch: slot.prefetch,
-                },
-            );
+            self.held.replace(slot.range, held(slot));
         }
     }
 
@@ -113,35 +108,29 @@ impl SlotLedger {
             }
         }
 
-        let mut uncovered: RangeMap<Held> = RangeMap::new();
-        for slot in &removed {
-            // By the ledger's invariant all of it was visible with these permissions, and
-            // still is where no difference says otherwise.
-            uncovered.replace(
-                slot.range,
-                Held {
-                    permissions: slot.permissions,
-                    prefetch: slot.prefetch,
-                },
-            );
-        }
-        for (range, held) in &affected {
-            match held {
-                Some(held) => uncovered.replace(*range, *held),
-                None => {
-                    uncovered.remove(*range);
-                }
-            }
-        }
-        (removed, cut_and_join(&uncovered, borders))
+        // What a removed slot leaves was visible with its permissions, by the ledger's invariant,
+        // and still is where no difference says otherwise.
+        let uncovered = walk(
+            removed.iter().map(|slot| (slot.range, held(slot))),
+            affected,
+        )
+        .filter_map(|piece| match piece {
+            Piece::Left(range, held) => Some((range, held)),
+            Piece::Right(range, new) | Piece::Both(range, _, new) => Some((range, new?)),
+        });
+        let added = cut_and_join(uncovered, borders);
+        (removed, added)
     }
 }
 
 /// Joins neighbours with equal permissions, except across a region's border, and cuts at
 /// every such border.
-fn cut_and_join(uncovered: &RangeMap<Held>, borders: &Borders) -> Vec<Slot> {
+fn cut_and_join(
+    uncovered: impl Iterator<Item = (MemoryRange, Held)>,
+    borders: &Borders,
+) -> Vec<Slot> {
     let mut added: Vec<Slot> = Vec::new();
-    for (range, held) in uncovered.iter() {
+    for (range, held) in uncovered {
         let mut start = range.start();
         let cuts = borders.between(range.start(), range.end());
         for end in cuts.chain(std::iter::once(range.end())) {
@@ -159,12 +148,19 @@ fn cut_and_join(uncovered: &RangeMap<Held>, borders: &Borders) -> Vec<Slot> {
                         last.prefetch |= held.prefetch;
                     }
                 }
-                _ => added.push(slot(piece, *held)),
+                _ => added.push(slot(piece, held)),
             }
             start = end;
         }
     }
     added
+}
+
+fn held(slot: &Slot) -> Held {
+    Held {
+        permissions: slot.permissions,
+        prefetch: slot.prefetch,
+    }
 }
 
 fn slot(range: MemoryRange, held: Held) -> Slot {

@@ -35,10 +35,20 @@ pub(crate) enum Inverse<B> {
     },
 }
 
-/// What an edit did: how to undo it, and the guest physical range where the view may differ.
+/// What an edit did: how to undo it, and the guest physical ranges where the view may differ, some
+/// of them empty.
 pub(crate) struct Edit<B> {
     pub(crate) inverse: Inverse<B>,
-    pub(crate) dirty: MemoryRange,
+    pub(crate) dirty: [MemoryRange; 2],
+}
+
+impl<B> Edit<B> {
+    fn at(dirty: MemoryRange, inverse: Inverse<B>) -> Self {
+        Self {
+            inverse,
+            dirty: [dirty, MemoryRange::EMPTY],
+        }
+    }
 }
 
 impl<B: BackingHandle> RegionTable<B> {
@@ -106,11 +116,7 @@ impl<B: BackingHandle> RegionTable<B> {
             .checked_add(1)
             .ok_or(EditError::OutOfRegionIds)?;
         self.insert(id, region);
-        let edit = Edit {
-            inverse: Inverse::Remove(id),
-            dirty: MemoryRange::EMPTY,
-        };
-        Ok((id, edit))
+        Ok((id, Edit::at(MemoryRange::EMPTY, Inverse::Remove(id))))
     }
 
     pub(crate) fn remove(&mut self, id: RegionId) -> Result<Edit<B>, EditError> {
@@ -118,20 +124,15 @@ impl<B: BackingHandle> RegionTable<B> {
         let region = self
             .take(id)
             .ok_or(EditError::UnknownRegion { id: id.as_u64() })?;
-        Ok(Edit {
-            inverse: Inverse::Restore(id, Box::new(region)),
-            dirty,
-        })
+        Ok(Edit::at(dirty, Inverse::Restore(id, Box::new(region))))
     }
 
     /// Maps, moves, changes parameters, or (with `None`) unmaps.
-    ///
-    /// Returns one edit for where the region was, and one for where it is.
     pub(crate) fn place(
         &mut self,
         id: RegionId,
         params: Option<MapParams>,
-    ) -> Result<[Edit<B>; 2], EditError> {
+    ) -> Result<Edit<B>, EditError> {
         let region = self.get(id)?;
         if let Some(params) = params {
             self.check_place(region, params.gpa)?;
@@ -140,15 +141,14 @@ impl<B: BackingHandle> RegionTable<B> {
         let (placed_at, mapped) = (region.placed_at, region.mapped);
         self.set_place(id, params.map(|p| p.gpa).or(placed_at), params);
         let after = self.get(id)?.mapped_range().unwrap_or(MemoryRange::EMPTY);
-        let inverse = || Inverse::Place {
-            id,
-            placed_at,
-            mapped,
-        };
-        Ok([before, after].map(|dirty| Edit {
-            inverse: inverse(),
-            dirty,
-        }))
+        Ok(Edit {
+            inverse: Inverse::Place {
+                id,
+                placed_at,
+                mapped,
+            },
+            dirty: [before, after],
+        })
     }
 
     /// Puts a mapping over a part of a region, or (with `None`) takes out what is there.
@@ -201,10 +201,7 @@ impl<B: BackingHandle> RegionTable<B> {
                 region.mappings.remove(range);
             }
         }
-        Ok(Edit {
-            inverse: Inverse::Mappings { id, hull, before },
-            dirty,
-        })
+        Ok(Edit::at(dirty, Inverse::Mappings { id, hull, before }))
     }
 
     /// Takes an edit back. Edits are taken back in the opposite order.
@@ -252,14 +249,31 @@ impl<B: BackingHandle> RegionTable<B> {
     }
 
     fn set_place(&mut self, id: RegionId, placed_at: Option<u64>, mapped: Option<MapParams>) {
-        if let Some(mut region) = self.take(id) {
-            region.placed_at = placed_at;
-            region.mapped = mapped;
-            self.insert(id, region);
+        let Some(region) = self.regions.get_mut(&id) else {
+            return;
+        };
+        let was = (region.placed_range(), region.mapped_range());
+        region.placed_at = placed_at;
+        region.mapped = mapped;
+        let is = (region.placed_range(), region.mapped_range());
+        // What did not move needs no new entry.
+        if was.0 != is.0 {
+            was.0
+                .into_iter()
+                .for_each(|range| self.borders.remove(range));
+            is.0.into_iter().for_each(|range| self.borders.add(range));
+        }
+        if was.1 != is.1 {
+            if let Some(range) = was.1 {
+                self.mapped.remove(range, id.0);
+            }
+            if let Some(range) = is.1 {
+                self.mapped.insert(range, id.0);
+            }
         }
     }
 
-    /// The one place where a region enters: table, index and borders stay together.
+    /// Where a region enters: table, index and borders stay together.
     fn insert(&mut self, id: RegionId, region: Region<B>) {
         if let Some(range) = region.mapped_range() {
             self.mapped.insert(range, id.0);
@@ -270,7 +284,7 @@ impl<B: BackingHandle> RegionTable<B> {
         self.regions.insert(id, region);
     }
 
-    /// The one place where a region leaves.
+    /// Where a region leaves.
     fn take(&mut self, id: RegionId) -> Option<Region<B>> {
         let region = self.regions.remove(&id)?;
         if let Some(range) = region.mapped_range() {

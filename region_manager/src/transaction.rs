@@ -7,6 +7,7 @@ use crate::{
     BackingHandle, CommitError, EditError, MapParams, Mapping, Plan, RegionId, RegionSpec,
 };
 use memory_range::{Access, MemoryRange};
+use std::sync::Arc;
 
 /// Any number of edits to the regions, committed or abandoned as a whole.
 ///
@@ -61,10 +62,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// No region has this id; the address is unaligned, or the region would end past the
     /// address space.
     pub fn map_region(&mut self, id: RegionId, params: MapParams) -> Result<(), EditError> {
-        let edits = self.state.table.place(id, Some(params))?;
-        for edit in edits {
-            self.record(edit);
-        }
+        let edit = self.state.table.place(id, Some(params))?;
+        self.record(edit);
         Ok(())
     }
 
@@ -74,10 +73,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     ///
     /// No region has this id.
     pub fn unmap_region(&mut self, id: RegionId) -> Result<(), EditError> {
-        let edits = self.state.table.place(id, None)?;
-        for edit in edits {
-            self.record(edit);
-        }
+        let edit = self.state.table.place(id, None)?;
+        self.record(edit);
         Ok(())
     }
 
@@ -132,7 +129,7 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
 
     /// Computes what [`commit`](Self::commit) would do.
     pub fn plan(&self) -> Plan<B> {
-        self.state.plan(&self.dirty)
+        self.state.plan(&self.dirty).0
     }
 
     /// Makes the edits visible: plans, applies, publishes. Returns the plan that was carried
@@ -142,7 +139,7 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     ///
     /// A step failed or a damaged range is in the way. The edits are abandoned and the steps
     /// undone; the error says what could not be.
-    pub fn commit(mut self) -> Result<Plan<B>, CommitError> {
+    pub fn commit(mut self) -> Result<Arc<Plan<B>>, CommitError> {
         let dirty = std::mem::take(&mut self.dirty);
         let plan = self.state.commit(&dirty)?;
         self.inverses.clear();
@@ -151,8 +148,10 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
 
     fn record(&mut self, edit: Edit<B>) {
         self.inverses.push(edit.inverse);
-        if !edit.dirty.is_empty() {
-            self.dirty.push(edit.dirty);
+        for range in edit.dirty {
+            if !range.is_empty() {
+                self.dirty.push(range);
+            }
         }
     }
 }

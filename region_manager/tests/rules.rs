@@ -58,7 +58,7 @@ fn check(
     edit(&mut change);
     let planned = change.plan();
     let done = change.commit().unwrap();
-    assert_eq!(planned, done, "what is planned is what is done");
+    assert_eq!(planned, *done, "what is planned is what is done");
     let lines: Vec<String> = done.to_string().lines().map(str::to_owned).collect();
     assert_eq!(lines, expected);
 }
