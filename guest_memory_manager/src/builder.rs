@@ -55,16 +55,16 @@ impl GuestMemoryBuilder {
         Self::default()
     }
 
-    /// Uses this memory for RAM, contents included, rather than fresh memory.
-    pub fn existing_backing(mut self, backing: impl Into<Option<SharedMemoryBacking>>) -> Self {
-        self.existing_backing = backing.into();
+    /// Uses this memory for RAM, contents included; `None`: fresh memory.
+    pub fn existing_backing(mut self, backing: Option<SharedMemoryBacking>) -> Self {
+        self.existing_backing = backing;
         self
     }
 
-    /// Shows everything that VTL0 sees to VTL2 once more, `offset` higher. The mirror must start
-    /// at or above the layout's end.
-    pub fn vtl0_alias_map(mut self, offset: impl Into<Option<u64>>) -> Self {
-        self.vtl0_alias_map = offset.into();
+    /// Shows everything that VTL0 sees to VTL2 once more, `offset` higher, which must be at or above
+    /// the layout's end; `None`: no mirror.
+    pub fn vtl0_alias_map(mut self, offset: Option<u64>) -> Self {
+        self.vtl0_alias_map = offset;
         self
     }
 

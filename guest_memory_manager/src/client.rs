@@ -1,8 +1,8 @@
 //! For whoever accesses guest memory.
 
+use crate::error::ClientError;
 use crate::shared::Shared;
 use mapping_manager::GuestMemory;
-use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl GuestMemoryClient {
     /// # Errors
     ///
     /// None yet; a client in another process can fail to connect.
-    pub async fn guest_memory(&self) -> Result<GuestMemory, Infallible> {
+    pub async fn guest_memory(&self) -> Result<GuestMemory, ClientError> {
         Ok(self.guest_memory_now())
     }
 

@@ -127,7 +127,8 @@ pub enum DetachError {
         /// The id as a number.
         id: u64,
     },
-    /// It is detached, but could not give up some of its slots.
+    /// It is detached, but could not give up some of its slots; or no change can be made now, and
+    /// it is still attached.
     #[error(transparent)]
     Remove(#[from] RemoveListenerError),
 }
@@ -169,7 +170,7 @@ pub enum DeviceMemoryError {
         file_offset: u64,
         /// The length in bytes.
         len: u64,
-        /// The length of the file in bytes, up to the end of its last page.
+        /// The length of the file in bytes.
         file_len: u64,
     },
     /// The file was opened read-only or is sealed against writing.
@@ -184,3 +185,10 @@ pub enum DeviceMemoryError {
     #[error(transparent)]
     Change(#[from] ChangeError),
 }
+
+/// Why a client has no access to guest memory.
+///
+/// In the manager's own process there is no reason: the type has no value yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ClientError {}

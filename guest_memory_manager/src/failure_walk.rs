@@ -8,6 +8,8 @@
 mod attaching;
 mod building;
 mod dropping;
+mod failing_sink;
+mod state;
 mod visibility;
 mod windows;
 mod world;
@@ -36,6 +38,7 @@ fn walk(setup: impl Fn(&mut World), op: impl Fn(&mut World) -> Outcome) -> Walke
     op(&mut reference).expect("the operation works when nothing fails");
     let calls = reference.calls();
     let after = reference.state();
+    drop(reference);
     for (target, count) in [
         (Target::Sink, calls.sink),
         (Target::Vtl0, calls.vtl0),
@@ -78,6 +81,7 @@ fn walk_without_undo(setup: impl Fn(&mut World), op: impl Fn(&mut World) -> Outc
     op(&mut reference).expect("the operation works when nothing fails");
     let calls = reference.calls();
     let after = reference.state();
+    drop(reference);
     for (target, count) in [
         (Target::Sink, calls.sink),
         (Target::Vtl0, calls.vtl0),

@@ -65,8 +65,8 @@
 //! # What it does not do
 //!
 //! One guest has one view here; a second one (SMM, say) is a second manager. It makes no vCPU and
-//! handles no exit. Visibility has no write-only state, several regions cannot yet change in
-//! one step, and other processes cannot yet take part.
+//! handles no exit. Visibility has no write-only state, and other processes cannot yet take
+//! part.
 
 #![forbid(unsafe_code)]
 
@@ -92,7 +92,8 @@ pub use builder::GuestMemoryBuilder;
 pub use client::GuestMemoryClient;
 pub use device::{DeviceMemoryControl, DeviceMemoryMapper, DeviceMemoryWindow, ToMappable};
 pub use error::{
-    AttachError, BuildError, ChangeError, DetachError, DeviceMemoryError, VisibilityError,
+    AttachError, BuildError, ChangeError, ClientError, DetachError, DeviceMemoryError,
+    VisibilityError,
 };
 pub use layout::{LayoutError, MemoryLayout};
 pub use manager::{GuestMemoryManager, PartitionId};

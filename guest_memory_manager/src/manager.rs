@@ -11,7 +11,7 @@ use crate::vtl::{RemoteProcess, Vtl};
 use inspect::Inspect;
 use memory_range::MemoryRange;
 use partition_mapper::{MapperOptions, PartitionMapper, PartitionMemoryMap};
-use region_manager::ListenerId;
+use region_manager::{ListenerId, RemoveListenerError};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -95,7 +95,6 @@ impl GuestMemoryManager {
         if let Some(process) = process {
             match process {}
         }
-        let mut attached = self.attached();
         let mut listeners = Vec::new();
         let name = format!("{vtl} {}", partition.name());
         for options in self.views(vtl, &name) {
@@ -110,6 +109,8 @@ impl GuestMemoryManager {
                 }
             }
         }
+        // Not locked before: the partition may call back.
+        let mut attached = self.attached();
         let id = PartitionId(attached.next);
         attached.next = attached.next.saturating_add(1);
         attached.listeners.insert(id, listeners);
@@ -121,14 +122,22 @@ impl GuestMemoryManager {
     /// # Errors
     ///
     /// The id is unknown; or the partition could not give up some of its slots (it is detached
-    /// all the same, and their host addresses are never used again).
+    /// all the same, and their host addresses are never used again). Where no change can be made
+    /// now, as from inside another one, it is still attached.
     pub fn detach_partition(&self, id: PartitionId) -> Result<(), DetachError> {
         let listeners = self.attached().listeners.remove(&id);
-        let listeners = listeners.ok_or(DetachError::Unknown { id: id.0 })?;
+        let mut listeners = listeners.ok_or(DetachError::Unknown { id: id.0 })?;
         let mut result = Ok(());
-        for id in listeners.into_iter().rev() {
-            let removed = self.shared.regions.remove_listener(id);
-            result = result.and(removed.map_err(DetachError::from));
+        while let Some(listener) = listeners.pop() {
+            match self.shared.regions.remove_listener(listener) {
+                Ok(()) => {}
+                Err(error @ RemoveListenerError::Lock(_)) => {
+                    listeners.push(listener);
+                    self.attached().listeners.insert(id, listeners);
+                    return Err(error.into());
+                }
+                Err(error) => result = result.and(Err(error.into())),
+            }
         }
         result
     }
@@ -209,6 +218,14 @@ impl Drop for GuestMemoryManager {
             // the partition's mapper.
             let _ = self.shared.regions.remove_listener(id);
         }
+    }
+}
+
+impl fmt::Debug for GuestMemoryManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestMemoryManager")
+            .field("layout", &self.shared.layout)
+            .finish_non_exhaustive()
     }
 }
 

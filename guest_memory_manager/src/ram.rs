@@ -93,8 +93,10 @@ pub(crate) fn nearest(regions: &[RamRegion], range: MemoryRange) -> MemoryRange 
         if candidate.contains_addr(range.start()) {
             0
         } else {
-            let before = candidate.start().abs_diff(range.start());
-            before.min(candidate.end().abs_diff(range.start()))
+            // To its first byte or to its last, so that one that ends there is not *at* there.
+            let last = candidate.end().saturating_sub(1);
+            let to_last = last.abs_diff(range.start());
+            candidate.start().abs_diff(range.start()).min(to_last)
         }
     };
     let ranges = regions.iter().map(|region| region.range);

@@ -7,6 +7,7 @@ use crate::shared::Shared;
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
 use region_manager::MapParams;
+use std::fmt;
 use std::sync::Arc;
 
 /// How a guest sees a region of RAM.
@@ -65,15 +66,53 @@ impl RamVisibilityControl {
         range: MemoryRange,
         visibility: RamVisibility,
     ) -> Result<Acknowledgement, VisibilityError> {
-        let region = self.find(range)?;
-        let ((), acknowledgement) = self.shared.change(|change| {
-            let access = match visibility {
-                RamVisibility::Unmapped => return change.unmap_region(region.id),
-                RamVisibility::ReadOnly => Access::ReadOnly,
-                RamVisibility::ReadWrite => Access::ReadWrite,
-            };
-            let params = MapParams::new(range.start(), access);
-            change.map_region(region.id, params.prefetched(region.prefetch))
+        self.set_several_now(&[(range, visibility)])
+    }
+
+    /// Changes the visibility of several regions in one step, as firmware does that switches twelve
+    /// segments with one register write: the guest sees all of it or nothing, and neighbours
+    /// share system calls. Where a range is given twice, the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_several_now`](Self::set_several_now).
+    pub async fn set_several(
+        &self,
+        changes: &[(MemoryRange, RamVisibility)],
+    ) -> Result<(), VisibilityError> {
+        self.set_several_now(changes)?.await;
+        Ok(())
+    }
+
+    /// As [`set_several`](Self::set_several), for a caller without an executor.
+    ///
+    /// # Errors
+    ///
+    /// A range is not exactly one region's; or the change failed. Everything is as it was.
+    pub fn set_several_now(
+        &self,
+        changes: &[(MemoryRange, RamVisibility)],
+    ) -> Result<Acknowledgement, VisibilityError> {
+        for (range, _) in changes {
+            self.find(*range)?;
+        }
+        let ((), acknowledgement) = self.shared.change(|transaction| {
+            for (range, visibility) in changes {
+                let Ok(region) = self.find(*range) else {
+                    continue;
+                };
+                let access = match visibility {
+                    RamVisibility::Unmapped => {
+                        transaction.unmap_region(region.id)?;
+                        continue;
+                    }
+                    RamVisibility::ReadOnly => Access::ReadOnly,
+                    RamVisibility::ReadWrite => Access::ReadWrite,
+                };
+                let params = MapParams::new(range.start(), access);
+                transaction.map_region(region.id, params.prefetched(region.prefetch))?;
+            }
+            Ok(())
         })?;
         Ok(acknowledgement)
     }
@@ -104,6 +143,13 @@ impl RamVisibilityControl {
             range,
             nearest: ram::nearest(&self.shared.ram, range),
         })
+    }
+}
+
+impl fmt::Debug for RamVisibilityControl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RamVisibilityControl")
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,6 +1,11 @@
 //! Guests of real VMs on the whole stack: several partitions, the alias map, memory taken over.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![cfg(feature = "kvm")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 #[path = "../../partition_mapper/tests/support/kvm.rs"]
 mod kvm;
@@ -128,7 +133,7 @@ fn vtl2_has_ram_of_its_own_and_sees_vtl0_through_the_alias_map() {
     const ALIAS: u32 = 0x8000_0000;
     let own = range(0x1000_0000, 0x1010_0000);
     let layout = MemoryLayout::new(8 << 20, &[GAP], Some(own)).unwrap();
-    let builder = GuestMemoryBuilder::new().vtl0_alias_map(u64::from(ALIAS));
+    let builder = GuestMemoryBuilder::new().vtl0_alias_map(Some(u64::from(ALIAS)));
     let manager = builder.build_now(&layout).unwrap();
     let mut vtl0 = attach(&kvm, &manager, Vtl::Vtl0);
     let mut vtl2 = attach(&kvm, &manager, Vtl::Vtl2);
@@ -216,7 +221,7 @@ fn a_manager_is_rebuilt_from_its_memory() {
 
     // While the old one is there, both show the same memory.
     let rebuild = |backing| {
-        let builder = GuestMemoryBuilder::new().existing_backing(backing);
+        let builder = GuestMemoryBuilder::new().existing_backing(Some(backing));
         builder.build_now(&layout()).unwrap()
     };
     let second = rebuild(first.shared_memory_backing());
@@ -357,4 +362,50 @@ fn replacing_a_file_keeps_the_slot() {
     let exits = [out(0x100), out(0x202), out(0x103)];
     run(&manager, &mut guest, 0x1000, code(), &exits);
     assert_eq!(guest.partition.slots(), slots);
+}
+
+/// One file at two addresses is two slots, and of two windows over each other one shows.
+#[test]
+fn the_same_memory_at_two_addresses() {
+    let Some(kvm) = kvm_for("kvm_guest::the_same_memory_at_two_addresses") else {
+        return;
+    };
+    let manager = GuestMemoryBuilder::new().build_now(&layout()).unwrap();
+    let mut guest = attach(&kvm, &manager, Vtl::Vtl0);
+    let file = numbered("file", 2, 0x70);
+    let mapper = manager.device_memory_mapper();
+    let windows: Vec<_> = (0..3)
+        .map(|nth| {
+            let (control, window) = mapper.new_region(0x2000, format!("bar{nth}")).unwrap();
+            window.map(0, &file, 0, 0x2000, nth != 1).unwrap();
+            (control, window)
+        })
+        .collect();
+    let [mut first, mut second, mut third]: [_; 3] = windows.try_into().unwrap();
+    first.0.map_to_guest(0x20_0000, true).unwrap();
+    second.0.map_to_guest(0x30_0000, true).unwrap();
+    // One page over the first, one beside it.
+    third.0.map_to_guest(0x20_1000, true).unwrap();
+    let code = Code::new()
+        .store(0x20_0000, 0x99)
+        .load(0x30_0000)
+        .out(PORT)
+        // Read-only, though the file and its other slot are not.
+        .store(0x30_0000, 1)
+        .load(0x20_1000)
+        .out(PORT)
+        .load(0x20_2000)
+        .out(PORT);
+    let exits = [out(0x99), mmio_write(0x30_0000, 1), out(0x71), out(0x71)];
+    run(&manager, &mut guest, 0x1000, code, &exits);
+    // What the first has hidden appears; the page beside it stays.
+    drop(first);
+    let code = Code::new()
+        .load(0x20_0000)
+        .load(0x20_1000)
+        .out(PORT)
+        .load(0x20_2000)
+        .out(PORT);
+    let exits = [mmio_read(0x20_0000), out(0x99), out(0x71)];
+    run(&manager, &mut guest, 0x1000, code, &exits);
 }

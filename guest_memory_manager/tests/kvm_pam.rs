@@ -1,6 +1,11 @@
 //! All thirteen PAM segments of a real VM, through every change of their visibility.
 
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![cfg(feature = "kvm")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 #[path = "../../partition_mapper/tests/support/kvm.rs"]
 mod kvm;

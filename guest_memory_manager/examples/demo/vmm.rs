@@ -75,7 +75,7 @@ impl Vmm {
         let layout = MemoryLayout::new(RAM_SIZE, &[GAP], Some(VTL2_RAM))?;
         let memory = GuestMemoryBuilder::new()
             .x86_legacy_support(true)
-            .vtl0_alias_map(ALIAS)
+            .vtl0_alias_map(Some(ALIAS))
             .build(&layout)
             .await?;
 

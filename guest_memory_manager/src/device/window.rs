@@ -4,7 +4,7 @@ use super::region::DeviceRegion;
 use super::to_mappable::ToMappable;
 use crate::acknowledgement::Acknowledgement;
 use crate::error::DeviceMemoryError;
-use memory_range::{Access, MemoryRange, PAGE_SIZE};
+use memory_range::{Access, MemoryRange};
 use sparse_alloc::{Backing, Mappable};
 use std::sync::Arc;
 
@@ -103,9 +103,6 @@ fn check_end(
     let Ok(Some(file_len)) = mappable.len() else {
         return Ok(());
     };
-    let file_len = file_len
-        .checked_next_multiple_of(PAGE_SIZE)
-        .unwrap_or(u64::MAX);
     match file_offset.checked_add(len) {
         Some(end) if end <= file_len => Ok(()),
         _ => Err(DeviceMemoryError::PastEndOfFile {

@@ -1,6 +1,7 @@
 //! Failures while guest memory is built.
 
-use super::world::{self, FailingSink, SinkFaults};
+use super::failing_sink::{FailingSink, SinkFaults};
+use super::world;
 use crate::{BuildError, GuestMemoryManager, SharedMemoryBacking};
 use memory_range::PAGE_SIZE;
 use region_manager::MappingSink;

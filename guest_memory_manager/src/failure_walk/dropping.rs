@@ -1,6 +1,7 @@
 //! Failures while handles are dropped, where nobody can be told.
 
-use super::world::{State, Target, World};
+use super::state::State;
+use super::world::{Target, World};
 use crate::GuestAccess;
 use memory_range::PAGE_SIZE;
 
@@ -90,7 +91,7 @@ fn a_window_that_cannot_be_removed_stays_as_it_is() {
 
 /// A world in which nothing but RAM is left to be seen.
 fn only_ram() -> World {
-    let mut world = World::new();
+    let mut world = World::unpinned();
     world.devices.clear();
     world
 }

@@ -1,20 +1,20 @@
-//! A guest memory whose neighbours fail when told to, and all that can be seen of its state.
+//! A guest memory whose neighbours fail when told to.
 
 use super::Walked;
+use super::failing_sink::{FailingSink, SinkFaults};
+use super::state::State;
 use crate::{
-    DeviceMemoryControl, DeviceMemoryWindow, GuestAccess, GuestMemory, GuestMemoryBuilder,
-    GuestMemoryManager, MemoryLayout, PartitionId, RamVisibility, RomImage, SharedMemory,
-    SoftwarePartition, Vtl,
+    DeviceMemoryControl, DeviceMemoryWindow, GuestMemoryBuilder, GuestMemoryManager, MemoryLayout,
+    PartitionId, RamVisibility, RomImage, SharedMemory, SoftwarePartition, Vtl,
 };
 use memory_range::{MemoryRange, PAGE_SIZE};
 use partition_mapper::SoftwareOptions;
 use partition_mapper::testing::{FailingPartition, ToldToFail};
-use region_manager::{MappingSink, SinkError, VaOp};
-use sparse_alloc::{Backing, MappedRegion};
+use region_manager::MappingSink;
+use sparse_alloc::Backing;
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// The BIOS segment and its neighbours, of which some show what lies below RAM.
 pub(super) const UNMAPPED_OVER_ROM: MemoryRange = range(0xe_8000, 0xe_c000);
@@ -26,7 +26,7 @@ pub(super) const OVER_NOTHING: MemoryRange = range(0xc_4000, 0xc_8000);
 pub(super) const GAP: MemoryRange = range(0x10_0000, 0x11_0000);
 const VTL2_RAM: MemoryRange = range(0x11_0000, 0x11_2000);
 /// Where VTL2 sees VTL0's mirror.
-const ALIAS: u64 = 0x40_0000;
+pub(super) const ALIAS: u64 = 0x40_0000;
 
 const fn range(start: u64, end: u64) -> MemoryRange {
     MemoryRange::new(start..end)
@@ -43,60 +43,6 @@ pub(super) enum Target {
     Vtl2,
     /// The partition that is not attached yet.
     Spare,
-}
-
-/// The calls of a sink, which are to fail from one on.
-#[derive(Debug, Default)]
-pub(super) struct SinkFaults {
-    calls: usize,
-    fails: Option<std::ops::Range<usize>>,
-}
-
-/// Wraps the real sink.
-pub(super) struct FailingSink {
-    inner: Box<dyn MappingSink<Backing>>,
-    faults: Arc<Mutex<SinkFaults>>,
-}
-
-impl FailingSink {
-    pub(super) fn new(
-        inner: Box<dyn MappingSink<Backing>>,
-        faults: Arc<Mutex<SinkFaults>>,
-    ) -> Self {
-        Self { inner, faults }
-    }
-
-    fn enter(&self) -> Result<(), SinkError> {
-        let mut faults = self.faults.lock().unwrap();
-        let call = faults.calls;
-        faults.calls += 1;
-        match &faults.fails {
-            Some(fails) if fails.contains(&call) => Err(Box::new(ToldToFail { call })),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl MappingSink<Backing> for FailingSink {
-    fn apply(&mut self, op: &VaOp<Backing>) -> Result<(), SinkError> {
-        self.enter()?;
-        self.inner.apply(op)
-    }
-
-    fn undo(&mut self, op: &VaOp<Backing>) -> Result<(), SinkError> {
-        self.enter()?;
-        self.inner.undo(op)
-    }
-}
-
-impl SinkFaults {
-    pub(super) fn set(&mut self, fails: Option<std::ops::Range<usize>>) {
-        *self = Self { calls: 0, fails };
-    }
-
-    pub(super) fn calls(&self) -> usize {
-        self.calls
-    }
 }
 
 pub(super) type Guest = FailingPartition<SoftwarePartition>;
@@ -128,6 +74,32 @@ pub(super) struct World {
     pub(super) devices: BTreeMap<&'static str, Device>,
     /// What the windows show, four pages each.
     pub(super) files: [SharedMemory; 2],
+    _turn: Turn,
+}
+
+/// How many worlds there may be at a time. Each locks a bit more than a mebibyte, and a process
+/// without privileges commonly may lock eight.
+const WORLDS: usize = 4;
+
+static TURNS: (Mutex<usize>, Condvar) = (Mutex::new(WORLDS), Condvar::new());
+
+/// The right to lock as much as one world does. A test that holds one asks for no other.
+struct Turn;
+
+impl Turn {
+    fn wait() -> Self {
+        let left = TURNS.0.lock().unwrap();
+        let mut left = TURNS.1.wait_while(left, |left| *left == 0).unwrap();
+        *left -= 1;
+        Self
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURNS.0.lock().unwrap() += 1;
+        TURNS.1.notify_one();
+    }
 }
 
 /// Memory of which every page begins with its own number.
@@ -150,18 +122,29 @@ pub(super) fn layout() -> MemoryLayout {
 pub(super) fn builder() -> GuestMemoryBuilder {
     GuestMemoryBuilder::new()
         .x86_legacy_support(true)
-        .vtl0_alias_map(ALIAS)
+        .vtl0_alias_map(Some(ALIAS))
         .pin_mappings(true)
         .prefetch_ram(true)
 }
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::made_by(builder())
+    }
+
+    /// For tests in which host addresses are leaked, as they must be: locked memory would never
+    /// be given back.
+    pub(super) fn unpinned() -> Self {
+        Self::made_by(builder().pin_mappings(false))
+    }
+
+    fn made_by(builder: GuestMemoryBuilder) -> Self {
+        let turn = Turn::wait();
         let faults = Arc::<Mutex<SinkFaults>>::default();
         let wrap = |sink| -> Box<dyn MappingSink<Backing>> {
             Box::new(FailingSink::new(sink, faults.clone()))
         };
-        let manager = builder().build_with(&layout(), &wrap).unwrap();
+        let manager = builder.build_with(&layout(), &wrap).unwrap();
         let memory = manager.client().guest_memory_now();
         for range in manager.ram_visibility_control().regions() {
             for page in range.page_numbers() {
@@ -178,14 +161,12 @@ impl World {
             ids: BTreeMap::new(),
             devices: BTreeMap::new(),
             files: [numbered("file0", 4, 0xf000), numbered("file1", 4, 0xf100)],
+            _turn: turn,
         };
-        let image: Vec<u8> = (0..0x20_u64)
-            .flat_map(|page| {
-                let mut bytes = vec![0; PAGE_SIZE as usize];
-                bytes[..8].copy_from_slice(&(0xb000 + page).to_le_bytes());
-                bytes
-            })
-            .collect();
+        let mut image = vec![0; 0x2_0000];
+        for (page, number) in image.chunks_exact_mut(PAGE_SIZE as usize).zip(0xb000_u64..) {
+            page[..8].copy_from_slice(&number.to_le_bytes());
+        }
         let rom = RomImage::from_bytes("rom", &image).unwrap();
         let files = world.files.clone();
         world
@@ -272,14 +253,16 @@ impl World {
         Ok(())
     }
 
-    fn guests(&self) -> [&Arc<Guest>; 3] {
+    pub(super) fn guests(&self) -> [&Arc<Guest>; 3] {
         [&self.vtl0, &self.vtl2, &self.spare]
     }
 
     /// Forgets the calls so far; none fails.
     pub(super) fn fail_never(&self) {
         self.faults.lock().unwrap().set(None);
-        self.guests().map(|guest| guest.fail_never());
+        self.guests()
+            .into_iter()
+            .for_each(|guest| guest.fail_never());
     }
 
     pub(super) fn count(&self) {
@@ -315,37 +298,7 @@ impl World {
     }
 
     pub(super) fn state(&self) -> State {
-        let memory = self.manager.client().guest_memory_now();
-        let base = memory.mapper().reservation().base().addr().get() as u64;
-        let seen = |guest: &Arc<Guest>| {
-            let end = ALIAS + self.manager.layout().end();
-            let low = 0..self.manager.layout().end() / PAGE_SIZE;
-            let high = ALIAS / PAGE_SIZE..end / PAGE_SIZE;
-            low.chain(high)
-                .map(|page| guest_page(guest.inner(), page * PAGE_SIZE))
-                .collect()
-        };
-        let slots = |guest: &Arc<Guest>| {
-            let slots = guest.inner().slots().into_iter();
-            slots
-                .map(|slot| {
-                    let text = format!("{} {} +{:#x}", slot.gpa, slot.permissions, slot.hva - base);
-                    (slot.id, text)
-                })
-                .collect()
-        };
-        for guest in self.guests() {
-            assert_eq!(guest.inner().broken_rules(), []);
-        }
-        State {
-            tree: tree(&self.manager),
-            damaged: self.manager.damaged().unwrap(),
-            devices: (0..self.manager.layout().end() / PAGE_SIZE)
-                .map(|page| device_page(&memory, page * PAGE_SIZE))
-                .collect(),
-            slots: self.guests().map(slots),
-            guests: self.guests().map(seen),
-        }
+        State::of(self)
     }
 }
 
@@ -353,142 +306,6 @@ impl Device {
     pub(super) fn window(&self) -> &DeviceMemoryWindow {
         self.window.as_ref().unwrap()
     }
-}
-
-/// All that can be seen of a [`World`].
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct State {
-    /// The facade's account of itself, without addresses and without what counts attempts.
-    tree: String,
-    damaged: Vec<MemoryRange>,
-    /// What a device sees, page by page.
-    devices: Vec<String>,
-    /// Id, and the rest, for each partition.
-    slots: [Vec<(u32, String)>; 3],
-    /// What each guest sees, page by page, the alias map included.
-    guests: [Vec<String>; 3],
-}
-
-impl State {
-    /// As `assert_eq`, part by part, so that the difference can be found.
-    #[track_caller]
-    pub(super) fn must_equal(&self, other: &Self, when: &str) {
-        assert_eq!(self.damaged, other.damaged, "{when}");
-        for nth in 0..3 {
-            must_equal(
-                &self.slots[nth],
-                &other.slots[nth],
-                &format!("{when}: slots of {nth}"),
-            );
-            let pages = (&self.guests[nth], &other.guests[nth]);
-            must_equal(pages.0, pages.1, &format!("{when}: what guest {nth} sees"));
-        }
-        must_equal(
-            &self.devices,
-            &other.devices,
-            &format!("{when}: what devices see"),
-        );
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        must_equal(
-            &lines(&self.tree),
-            &lines(&other.tree),
-            &format!("{when}: inspection"),
-        );
-    }
-
-    /// The same without slot ids, and without the partitions' own account of their slots, which
-    /// is by id.
-    pub(super) fn without_slot_ids(&self) -> Self {
-        let mut state = self.clone();
-        state.slots.iter_mut().flatten().for_each(|(id, _)| *id = 0);
-        let mut in_partition = false;
-        let kept = state.tree.lines().filter(|line| {
-            in_partition = *line == "  partition:" || in_partition && line.starts_with("    ");
-            !in_partition
-        });
-        state.tree = kept.collect::<Vec<_>>().join("\n");
-        state
-    }
-}
-
-#[track_caller]
-fn must_equal<T: PartialEq + Debug>(left: &[T], right: &[T], what: &str) {
-    let longest = left.len().max(right.len());
-    if let Some(at) = (0..longest).find(|at| left.get(*at) != right.get(*at)) {
-        let (left, right) = (left.get(at), right.get(at));
-        panic!("{what}: entry {at:#x} is {left:?}, not {right:?}");
-    }
-}
-
-/// What a load and a store at a page show. What is there is there again afterwards.
-fn guest_page(guest: &SoftwarePartition, gpa: u64) -> String {
-    let mut bytes = [0; 8];
-    let load = guest.load(gpa, &mut bytes).unwrap();
-    let other = (!u64::from_le_bytes(bytes)).to_le_bytes();
-    let store = guest.store(gpa, &other).unwrap();
-    let mut again = [0; 8];
-    assert_eq!(guest.load(gpa, &mut again).unwrap(), load);
-    let stored = store == GuestAccess::Done;
-    assert_eq!(again, if stored { other } else { bytes }, "at {gpa:#x}");
-    if stored {
-        assert_eq!(guest.store(gpa, &bytes).unwrap(), GuestAccess::Done);
-    }
-    format!(
-        "{gpa:#x}: {:x?}, load {load:?}, store {store:?}",
-        u64::from_le_bytes(bytes)
-    )
-}
-
-/// As [`guest_page`], through [`GuestMemory`].
-fn device_page(memory: &GuestMemory, gpa: u64) -> String {
-    let read = memory.read_plain::<u64>(gpa).map_err(|error| error.cause());
-    let write = memory
-        .write_plain(gpa, &read.map_or(0, |value| !value))
-        .map_err(|error| error.cause());
-    if let (Ok(value), Ok(())) = (read, write) {
-        assert_eq!(memory.read_plain::<u64>(gpa), Ok(!value));
-        memory.write_plain(gpa, &value).unwrap();
-    }
-    format!("{gpa:#x}: read {read:x?}, write {write:?}")
-}
-
-fn tree(manager: &GuestMemoryManager) -> String {
-    let tree = inspect::inspect(manager);
-    let paths = [
-        "layout",
-        "backing",
-        "mapper/mappings",
-        "view/regions",
-        "view/flat_view",
-        "view/slots",
-        "view/slot_count",
-        "view/listeners",
-        "view/damage",
-        "visibility",
-    ];
-    let mut lines = Vec::new();
-    for path in paths {
-        let node = tree
-            .get(&path.parse().unwrap())
-            .expect("a part of the state");
-        lines.push(path.to_owned());
-        // Where the process happens to have address space is no state of the guest's memory.
-        let text = node.to_string();
-        let kept = text.lines().filter(|line| {
-            let name = line.trim();
-            !name.starts_with("base: ") && !name.starts_with("hva: ")
-        });
-        for line in kept {
-            // A listener is named by a number that is never used again, and its name.
-            let number = line.find(|c: char| c != ' ').unwrap_or(0);
-            let listener = path == "view/listeners" && number == 0;
-            lines.push(match line.split_once(' ') {
-                Some((_, name)) if listener => name.to_owned(),
-                _ => line.to_owned(),
-            });
-        }
-    }
-    lines.join("\n")
 }
 
 /// An error and all its causes.
