@@ -72,6 +72,7 @@ fn split_run(bytes: &[u8], is_digit: impl Fn(&u8) -> bool) -> (&[u8], &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use proptest::prelude::*;
 
     fn check(sorted: &[&str]) {
