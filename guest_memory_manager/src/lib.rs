@@ -100,7 +100,10 @@ pub use manager::{GuestMemoryManager, PartitionId};
 pub use visibility::{RamVisibility, RamVisibilityControl};
 pub use vtl::{RemoteProcess, Vtl};
 
-pub use mapping_manager::{AccessError, Cause, GuestMemory};
+pub use mapping_manager::{
+    AccessError, Cause, DirtyBitmap, GuestMemory, GuestRange, GuestSlice, Lease, LeaseAccess,
+    LeaseError, LeaseSlice, ScatteredError, TrackError, ViewError,
+};
 pub use memory_range::{Access, MemoryRange};
 #[cfg(feature = "kvm")]
 pub use partition_mapper::KvmPartition;

@@ -1,6 +1,7 @@
 //! Why an access to guest memory failed.
 
 use std::fmt;
+use std::ops::Range;
 use thiserror::Error;
 
 /// What was to be done with guest memory.
@@ -15,8 +16,31 @@ pub enum Operation {
     Fill,
     /// A value was to be exchanged.
     CompareExchange,
+    /// A value was to be changed in one step, whatever it was.
+    Update,
+    /// Bytes were to be compared with others.
+    Compare,
+    /// Bytes were to be copied from here to another place in guest memory.
+    CopyOut,
+    /// Bytes were to be copied to here from another place in guest memory.
+    CopyIn,
     /// Bytes were to be written into memory that the guest may only read.
     WriteReadOnly,
+}
+
+impl Operation {
+    /// Whether it needs memory that can be written.
+    pub(crate) fn writes(self) -> bool {
+        match self {
+            Self::Read | Self::Compare | Self::CopyOut => false,
+            Self::Write
+            | Self::Fill
+            | Self::CompareExchange
+            | Self::Update
+            | Self::CopyIn
+            | Self::WriteReadOnly => true,
+        }
+    }
 }
 
 impl fmt::Display for Operation {
@@ -26,6 +50,10 @@ impl fmt::Display for Operation {
             Self::Write => "write",
             Self::Fill => "fill",
             Self::CompareExchange => "compare-exchange",
+            Self::Update => "update",
+            Self::Compare => "compare",
+            Self::CopyOut => "copy out",
+            Self::CopyIn => "copy in",
             Self::WriteReadOnly => "write to read-only memory",
         })
     }
@@ -41,6 +69,25 @@ pub enum Cause {
         /// The first address that does not exist.
         end: u64,
     },
+    /// The access starts or ends past the end of a view of a part of the address space.
+    #[error("the view is of gpa {start:#x}-{end:#x}")]
+    OutsideView {
+        /// The guest physical address where the view starts.
+        start: u64,
+        /// The first address past the view.
+        end: u64,
+    },
+    /// The access starts or ends past the end of the lease that it goes through, or of its slice.
+    #[error("the lease is of gpa {start:#x}-{end:#x}")]
+    OutsideLease {
+        /// The first guest physical address of the lease.
+        start: u64,
+        /// The first address past it.
+        end: u64,
+    },
+    /// The lease that the access goes through is not for writing.
+    #[error("the lease is for reading only")]
+    ReadLease,
     /// Nothing is mapped at the address.
     #[error("nothing is mapped at gpa {gpa:#x}")]
     Hole {
@@ -100,6 +147,15 @@ struct Details {
     len: u64,
     done: u64,
     cause: Cause,
+    /// The access as its view counts it, where the view is of a part of the address space.
+    view: Option<InView>,
+}
+
+/// Where an access lies in a view.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct InView {
+    offset: u64,
+    range: Range<u64>,
 }
 
 impl AccessError {
@@ -119,7 +175,20 @@ impl AccessError {
             len,
             done,
             cause,
+            view: None,
         }))
+    }
+
+    /// Adds where the access lies in a view of a part of the address space.
+    pub(crate) fn in_view(mut self, offset: u64, range: Range<u64>) -> Self {
+        self.0.view = Some(InView { offset, range });
+        self
+    }
+
+    /// Takes back what was said to be done, for an access that is whole or not at all.
+    pub(crate) fn nothing_done(mut self) -> Self {
+        self.0.done = 0;
+        self
     }
 
     /// The name of the memory.
@@ -132,9 +201,16 @@ impl AccessError {
         self.0.operation
     }
 
-    /// The guest physical address of the access.
+    /// The guest physical address of the access, in the whole address space, whatever view it went
+    /// through. `u64::MAX` if it wraps.
     pub fn gpa(&self) -> u64 {
         self.0.gpa
+    }
+
+    /// The address as it was given: an offset in bytes from the start of the view that the access
+    /// went through. The same as [`gpa`](Self::gpa) if that shows the whole address space.
+    pub fn offset(&self) -> u64 {
+        self.0.view.as_ref().map_or(self.0.gpa, |view| view.offset)
     }
 
     /// The length of the access in bytes.
@@ -166,12 +242,18 @@ impl fmt::Display for AccessError {
             gpa,
             len,
             done,
+            view,
             ..
         } = &*self.0;
         write!(
             f,
-            "{memory}: cannot {operation} {len:#x} bytes at gpa {gpa:#x} ({done:#x} done)"
-        )
+            "{memory}: cannot {operation} {len:#x} bytes at gpa {gpa:#x}"
+        )?;
+        if let Some(InView { offset, range }) = view {
+            let Range { start, end } = range;
+            write!(f, ", offset {offset:#x} in the view of {start:#x}-{end:#x}")?;
+        }
+        write!(f, " ({done:#x} done)")
     }
 }
 

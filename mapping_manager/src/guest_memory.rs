@@ -2,11 +2,26 @@
 
 mod atomic;
 mod bulk;
+mod compare;
+mod copy;
+mod lock;
 mod plain;
 mod read_only;
 mod recover;
+mod scattered;
+mod slice;
+mod slice_iter;
+mod tracking;
+mod update;
+mod view;
+mod words;
 
 pub use atomic::AtomicPlain;
+pub use scattered::{GuestRange, ScatteredError};
+pub use slice::GuestSlice;
+pub use slice_iter::GuestSliceIter;
+pub use tracking::TrackError;
+pub use view::ViewError;
 
 use crate::error::{AccessError, Cause};
 use crate::va_mapper::VaMapper;
@@ -15,6 +30,7 @@ use sparse_alloc::MappedRegion;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use tracking::Tracking;
 
 /// The flat view as devices see it, permissions included.
 ///
@@ -31,11 +47,20 @@ use std::sync::Arc;
 /// part of the way says how much it did ([`AccessError::done`]).
 #[derive(Clone)]
 pub struct GuestMemory {
-    /// Invariant G1: `base` and `len` are those of `mapper`'s reservation, which `mapper` keeps
+    /// Invariant G1: the `len` bytes at `base` lie in `mapper`'s reservation, which `mapper` keeps
     /// reserved, and in which only raw bytes are ever mapped.
     base: NonNull<u8>,
     len: u64,
+    /// Invariant G2: `len`; or 0 in a tracked view. There each write of a byte fails the check of
+    /// its bounds, which it makes in any case, and goes where pages are marked. So no access spends
+    /// anything on finding out whether writes are tracked.
+    writable_len: u64,
+    /// Invariant G3: `writable_len`; or 0 where `base` is not aligned to the longest word. So an
+    /// exchange sees by the offset alone whether it is aligned, and need not wait for the address.
+    exchangeable_len: u64,
     mapper: Arc<VaMapper>,
+    /// What a tracked view does about writes.
+    tracking: Option<Arc<Tracking>>,
 }
 
 // SAFETY: `base` is an address in a reservation that `mapper` (Send + Sync) shares; by G1 only raw
@@ -44,13 +69,23 @@ unsafe impl Send for GuestMemory {}
 // SAFETY: as for Send.
 unsafe impl Sync for GuestMemory {}
 
+impl VaMapper {
+    /// Access to what is mapped, now and later.
+    pub fn guest_memory(self: &Arc<Self>) -> GuestMemory {
+        GuestMemory::new(self.clone())
+    }
+}
+
 impl GuestMemory {
-    pub(crate) fn new(mapper: Arc<VaMapper>) -> Self {
+    fn new(mapper: Arc<VaMapper>) -> Self {
         let va = mapper.reservation();
         Self {
             base: va.base(),
             len: va.len(),
+            writable_len: va.len(),
+            exchangeable_len: exchangeable_len(va.base(), va.len()),
             mapper,
+            tracking: None,
         }
     }
 
@@ -59,7 +94,8 @@ impl GuestMemory {
         self.mapper.name()
     }
 
-    /// The length of the guest physical address space in bytes; most of it may be holes.
+    /// The length in bytes of the guest physical address space, most of which may be holes; of a
+    /// [`subrange`](Self::subrange), its own.
     pub fn address_space_len(&self) -> u64 {
         self.len
     }
@@ -69,22 +105,71 @@ impl GuestMemory {
         &self.mapper
     }
 
+    /// Whether all of an access lies in the address space.
+    #[inline(always)]
+    fn has(&self, gpa: u64, len: u64) -> bool {
+        self.len.checked_sub(len).is_some_and(|last| gpa <= last)
+    }
+
+    /// Whether all of a write lies in the address space, and nobody needs to hear of it. If not, it
+    /// is left to `write_aside`.
+    #[inline(always)]
+    fn has_to_write(&self, gpa: u64, len: u64) -> bool {
+        let last = self.writable_len.checked_sub(len);
+        last.is_some_and(|last| gpa <= last)
+    }
+
+    /// As [`has_to_write`](Self::has_to_write), for a word that is to be exchanged, so aligned. If
+    /// not, it may be so nevertheless, in a view that starts anywhere.
+    #[inline(always)]
+    fn has_to_exchange(&self, gpa: u64, len: u64) -> bool {
+        let last = self.exchangeable_len.checked_sub(len);
+        last.is_some_and(|last| gpa <= last) && gpa & (len - 1) == 0
+    }
+
+    /// The host address of an access that was checked.
+    #[inline(always)]
+    fn at(&self, gpa: u64) -> *mut u8 {
+        // Does not truncate: the reservation is a part of this process's address space.
+        self.base.as_ptr().wrapping_add(gpa as usize)
+    }
+
     /// The host address of an access, all of which lies in the address space.
     #[inline(always)]
     fn checked(&self, attempt: Attempt) -> Result<*mut u8, AccessError> {
-        match self.len.checked_sub(attempt.len) {
-            // Does not truncate: the reservation is a part of this process's address space.
-            Some(last) if attempt.gpa <= last => {
-                Ok(self.base.as_ptr().wrapping_add(attempt.gpa as usize))
-            }
-            _ => Err(self.out_of_range(attempt)),
+        match self.has(attempt.gpa, attempt.len) {
+            true => Ok(self.at(attempt.gpa)),
+            false => Err(self.out_of_range(attempt)),
         }
+    }
+
+    /// The host address of a write, if [`has_to_write`](Self::has_to_write).
+    #[inline(always)]
+    fn checked_to_write(&self, attempt: Attempt) -> Option<*mut u8> {
+        self.has_to_write(attempt.gpa, attempt.len)
+            .then(|| self.at(attempt.gpa))
     }
 
     #[cold]
     #[inline(never)]
     fn out_of_range(&self, attempt: Attempt) -> AccessError {
-        self.error(attempt, 0, Cause::OutOfRange { end: self.len })
+        let range = self.gpa_range();
+        let cause = match self.is_whole() {
+            true => Cause::OutOfRange { end: range.end },
+            false => Cause::OutsideView {
+                start: range.start,
+                end: range.end,
+            },
+        };
+        self.error(attempt, 0, cause)
+    }
+}
+
+/// What G3 asks for.
+fn exchangeable_len(base: NonNull<u8>, writable_len: u64) -> u64 {
+    match base.cast::<u64>().is_aligned() {
+        true => writable_len,
+        false => 0,
     }
 }
 
@@ -94,6 +179,7 @@ impl fmt::Debug for GuestMemory {
             .field("name", &self.name())
             .field("base", &self.base)
             .field("len", &format_args!("{:#x}", self.len))
+            .field("tracked", &self.tracking.is_some())
             .finish()
     }
 }

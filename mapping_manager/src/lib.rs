@@ -6,6 +6,13 @@
 //! - [`GuestMemory`] is what devices see: a cheap clone that reads and writes by GPA. An access is
 //!   a bounds check and the access itself, whatever the number of mappings, and takes no lock. One
 //!   that hits a hole, read-only memory or a truncated file returns an [`AccessError`].
+//!   [`GuestMemory::subrange`] is the same for a part of it, with its own origin and bounds.
+//! - [`GuestSlice`] is a number of elements of one type: a ring, a table. [`GuestRange`]s are the
+//!   pieces of a scattered read or write, such as a descriptor chain.
+//! - [`Lease`] keeps a range of memory valid, at its host addresses, until it is dropped, whatever is
+//!   unmapped, replaced or moved meanwhile. [`GuestMemory::lock`] takes one without a lock.
+//! - [`DirtyBitmap`] learns of each page that is written through a [tracked](GuestMemory::tracked)
+//!   view. Other views pay nothing for that.
 //!
 //! ```
 //! use mapping_manager::{Cause, VaMapper};
@@ -37,12 +44,20 @@
 //! It knows no priorities: what is mapped over something replaces it, and nothing comes back by
 //! itself. It knows no hypervisor.
 
+mod dirty_bitmap;
 mod error;
 mod guest_memory;
+mod lease;
+mod sync;
 mod table;
 mod va_mapper;
 
+pub use dirty_bitmap::{DirtyBitmap, DirtyBitmapError};
 pub use error::{AccessError, Cause, Operation};
-pub use guest_memory::{AtomicPlain, GuestMemory};
-pub use table::ActiveMapping;
+pub use guest_memory::{
+    AtomicPlain, GuestMemory, GuestRange, GuestSlice, GuestSliceIter, ScatteredError, TrackError,
+    ViewError,
+};
+pub use lease::{Lease, LeaseError, LeaseSlice};
+pub use table::{ActiveMapping, LeaseAccess};
 pub use va_mapper::VaMapper;

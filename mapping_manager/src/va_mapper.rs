@@ -1,14 +1,14 @@
 //! The one reservation of a view in this process, and what is mapped in it.
 
-use crate::guest_memory::GuestMemory;
-use crate::table::{ActiveMapping, MappingTable};
+use crate::lease::Holders;
+use crate::table::{ActiveMapping, MappingTable, TableReader, Unused};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
 use sparse_alloc::{
     Alignment, Backing, MapError, MappedRegion, PopulateError, ProtectError, Reservation,
     ReserveError, UnmapError,
 };
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 /// Host address space as long as a guest physical address space, with what is mapped in it.
 ///
@@ -16,14 +16,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// to the last. Mapping over mappings replaces the overlap; unmapping a part of one splits it.
 /// A change that fails leaves what was there.
 ///
-/// Changes take effect at once for every [`GuestMemory`] of the mapper. Replacing is atomic for
+/// Changes take effect at once for every [`GuestMemory`](crate::GuestMemory) of the mapper. Replacing is atomic for
 /// them: an access finds the old bytes or the new ones.
 pub struct VaMapper {
-    name: String,
+    name: Arc<str>,
     reservation: Arc<Reservation>,
-    /// Held for writing while the address space changes, so that whoever holds it for reading
-    /// sees a table that is true. Accesses take it only after a fault.
-    table: RwLock<MappingTable>,
+    table: MappingTable,
+    holders: Arc<Holders>,
 }
 
 /// Whether a change goes forward or undoes one that failed.
@@ -47,10 +46,12 @@ impl VaMapper {
         len: u64,
         alignment: Alignment,
     ) -> Result<Arc<Self>, ReserveError> {
+        let name = Arc::<str>::from(name.into());
         Ok(Arc::new(Self {
-            name: name.into(),
+            name: name.clone(),
             reservation: Arc::new(Reservation::new(len, alignment)?),
-            table: RwLock::default(),
+            table: MappingTable::new(name),
+            holders: Arc::default(),
         }))
     }
 
@@ -73,11 +74,6 @@ impl VaMapper {
     /// The reservation itself.
     pub fn reservation(&self) -> &Reservation {
         &self.reservation
-    }
-
-    /// Access to what is mapped, now and later.
-    pub fn guest_memory(self: &Arc<Self>) -> GuestMemory {
-        GuestMemory::new(self.clone())
     }
 
     /// Shows `backing` from `offset` on at a range, replacing what is there.
@@ -131,28 +127,28 @@ impl VaMapper {
 
     /// What is mapped at a guest physical address, with the range it belongs to.
     pub fn mapping_at(&self, gpa: u64) -> Option<(MemoryRange, ActiveMapping)> {
-        let table = self.read_table();
-        table
-            .get(gpa)
-            .map(|(range, mapping)| (range, mapping.clone()))
+        self.read_table().get(gpa)
     }
 
     /// Everything that is mapped, by address.
     pub fn mappings(&self) -> Vec<(MemoryRange, ActiveMapping)> {
-        let table = self.read_table();
-        table
-            .iter()
-            .map(|(range, mapping)| (range, mapping.clone()))
-            .collect()
+        self.read_table().iter().collect()
     }
 
-    pub(crate) fn read_table(&self) -> RwLockReadGuard<'_, MappingTable> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    /// The table, which cannot change while this is held.
+    pub(crate) fn read_table(&self) -> TableReader<'_> {
+        self.table.read()
     }
 
-    fn write_table(&self) -> RwLockWriteGuard<'_, MappingTable> {
-        // Between the change of the address space and that of the table nothing can panic.
-        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    /// The table, to be looked up without a lock.
+    #[inline(always)]
+    pub(crate) fn table(&self) -> &MappingTable {
+        &self.table
+    }
+
+    /// The list of those who gave their names when they took a lease.
+    pub(crate) fn holders(&self) -> &Arc<Holders> {
+        &self.holders
     }
 
     fn map_with(
@@ -163,24 +159,19 @@ impl VaMapper {
         offset: u64,
         access: Access,
     ) -> Result<(), MapError> {
-        let mut table = self.write_table();
+        let mut table = self.table.write();
         let result = match urgency {
             Urgency::Change => self.reservation.map(range, backing, offset, access),
             Urgency::Undo => self.reservation.undo().map(range, backing, offset, access),
         };
-        match &result {
-            Ok(()) => table.set(
-                range,
-                ActiveMapping {
-                    backing: backing.clone(),
-                    offset,
-                    access,
-                },
-            ),
+        let unused = match &result {
+            Ok(()) => table.set(range, backing, offset, access),
             // The one failure that leaves a hole; the table says so.
             Err(MapError::Lost { .. }) => table.remove(range),
-            Err(_) => {}
-        }
+            Err(_) => Unused::default(),
+        };
+        drop(table);
+        drop(unused);
         result
     }
 
@@ -190,7 +181,7 @@ impl VaMapper {
         range: MemoryRange,
         access: Access,
     ) -> Result<(), ProtectError> {
-        let mut table = self.write_table();
+        let mut table = self.table.write();
         match urgency {
             Urgency::Change => self.reservation.protect(range, access)?,
             Urgency::Undo => self.reservation.undo().protect(range, access)?,
@@ -200,12 +191,14 @@ impl VaMapper {
     }
 
     fn unmap_with(&self, urgency: Urgency, range: MemoryRange) -> Result<(), UnmapError> {
-        let mut table = self.write_table();
+        let mut table = self.table.write();
         match urgency {
             Urgency::Change => self.reservation.unmap(range)?,
             Urgency::Undo => self.reservation.undo().unmap(range)?,
         }
-        table.remove(range);
+        let unused = table.remove(range);
+        drop(table);
+        drop(unused);
         Ok(())
     }
 }
@@ -256,13 +249,18 @@ impl Inspect for VaMapper {
     fn inspect(&self, req: inspect::Request<'_>) {
         let mut response = req.respond();
         response
-            .field("name", &self.name)
+            .value("name", self.name())
             .field("reservation", &*self.reservation)
             .child("mappings", |req| {
                 let mut response = req.respond();
                 for (range, mapping) in self.mappings() {
                     response.field(range.to_string(), &mapping);
                 }
+            })
+            .child("leases", |req| {
+                req.respond()
+                    .child("backings", |req| req.by_index(self.read_table().leases()))
+                    .field("holders", &*self.holders);
             });
     }
 }

@@ -219,6 +219,21 @@ fn a_truncated_file_is_an_error_and_not_a_signal() {
     check(memory.read_at(0x2ff0, &mut [0; 32]), 16, truncated);
     // The page in which the file ends is there.
     memory.read_plain::<u64>(0x2ff8).unwrap();
+    // That it is read-only too is nothing to a reader, and the first thing that a writer hears.
+    mapper.protect(range(0x1000, 0x4000), RO).unwrap();
+    check(memory.read_plain::<u64>(0x3000), 0, truncated);
+    check(memory.compare_at(0x2ff0, &[0; 32]), 16, truncated);
+    let ram = self::memory().1;
+    check(memory.copy_to(0x2ff0, &ram, 0x1000, 32), 16, truncated);
+    let read_only = |gpa| Cause::ReadOnly { gpa };
+    check(memory.fill_at(0x3000, 0, 1), 0, read_only(0x3000));
+    check(memory.swap(0x3000, 1_u8), 0, read_only(0x3000));
+    check(
+        ram.copy_to(0x1000, &memory, 0x2ff0, 32),
+        0,
+        read_only(0x2ff0),
+    );
+    mapper.protect(range(0x1000, 0x4000), RW).unwrap();
     // And it is all back when the file is.
     file.set_len(0x3000).unwrap();
     assert_eq!(memory.read_plain::<u64>(0x3ff8).unwrap(), 0);

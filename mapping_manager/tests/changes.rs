@@ -49,7 +49,8 @@ fn readers_never_see_a_gap_or_a_mix() {
                 let done = &done;
                 scope.spawn(move || {
                     let (mut reads, mut seen) = (0_u64, [false; 2]);
-                    while !done.load(Ordering::Relaxed) {
+                    // Until both were seen, however seldom this thread gets to run.
+                    while !done.load(Ordering::Relaxed) || seen != [true; 2] {
                         let gpa = 0x4000 + (reads * 8 + reader * 2048) % 0x1000;
                         match memory.read_plain::<u64>(gpa).unwrap() {
                             A => seen[0] = true,
@@ -62,17 +63,21 @@ fn readers_never_see_a_gap_or_a_mix() {
                 })
             })
             .collect();
-        for _ in 0..1000 {
+        let flip = || {
             mapper.protect(page, RO).unwrap();
             mapper.map(page, &b, 0, RO).unwrap();
             mapper.map(page, &a, 0, RO).unwrap();
             mapper.protect(page, RW).unwrap();
-        }
+        };
+        (0..1000).for_each(|_| flip());
         done.store(true, Ordering::Relaxed);
+        while !readers.iter().all(|reader| reader.is_finished()) {
+            flip();
+        }
         for reader in readers {
             let (reads, seen) = reader.join().unwrap();
             assert!(reads > 0);
-            assert_eq!(seen, [true, true], "the readers ran while it flipped");
+            assert_eq!(seen, [true, true]);
         }
     });
 }

@@ -90,6 +90,12 @@ fn check_words<T: Word>(from_u64: impl Fn(u64) -> T) {
                 // SAFETY: as above.
                 let differs = unsafe { access::compare_exchange(word, other, other) };
                 assert_eq!(differs, value.map(Err), "{offset:#x}");
+                let base = pages.at(0);
+                // SAFETY: as above.
+                let same = unsafe {
+                    access::compare_exchange_at(base, offset, read(offset), read(offset))
+                };
+                assert_eq!(same, value.map(Ok), "{offset:#x}");
                 // SAFETY: as above.
                 let before = unsafe { access::fetch_or(word, from_u64(0)) };
                 assert_eq!(before, value, "{offset:#x}");

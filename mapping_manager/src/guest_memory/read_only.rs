@@ -23,11 +23,14 @@ impl GuestMemory {
     /// [`AccessError::done`] says how much was written.
     pub fn write_read_only_at(&self, gpa: u64, bytes: &[u8]) -> Result<(), AccessError> {
         let attempt = Attempt::new(Operation::WriteReadOnly, gpa, bytes.len());
-        let window = self.checked(attempt)?;
+        let Some(window) = self.checked_to_write(attempt) else {
+            let write = |memory: &Self| memory.write_read_only_at(gpa, bytes);
+            return self.write_aside(attempt, write, |()| true);
+        };
         let table = self.mapper.read_table();
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
-            let at = gpa.saturating_add(done as u64);
+            let at = self.gpa(gpa).saturating_add(done as u64);
             let failed = |done, cause| Err(self.error(attempt, done, cause));
             let Some((range, mapping)) = table.get(at) else {
                 return failed(done, Cause::Hole { gpa: at });
@@ -37,7 +40,7 @@ impl GuestMemory {
             let dst = if mapping.access.is_writable() {
                 window.wrapping_add(done)
             } else {
-                match linear(mapping, range, at, part.len() as u64) {
+                match linear(&mapping, range, at, part.len() as u64) {
                     Some(dst) => dst,
                     None => return failed(done, Cause::ReadOnlyBacking { gpa: at }),
                 }

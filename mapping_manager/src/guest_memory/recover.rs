@@ -2,13 +2,15 @@
 
 use super::GuestMemory;
 use crate::error::{AccessError, Cause, Operation};
-use crate::table::MappingTable;
+use crate::table::TableReader;
+use sparse_alloc::MappedRegion;
 use sparse_alloc::access::{CopyFault, Fault, FaultKind};
 
 /// An access as errors name it.
 #[derive(Copy, Clone)]
 pub(super) struct Attempt {
     pub(super) operation: Operation,
+    /// As its view counts it.
     pub(super) gpa: u64,
     pub(super) len: u64,
 }
@@ -35,26 +37,36 @@ impl GuestMemory {
         again: impl Fn() -> Result<T, Fault>,
     ) -> Result<T, AccessError> {
         // The address in the fault is that of the first byte out of reach.
-        let done = |fault: Fault| self.gpa_of(fault).saturating_sub(attempt.gpa);
-        self.settle(
+        let done = |fault: Fault| self.gpa_of(fault).saturating_sub(self.gpa(attempt.gpa));
+        let settled = self.settle(
             attempt,
             CopyFault {
                 done: done(fault) as usize,
                 fault,
             },
-            |_| again().map_err(|fault| CopyFault { done: 0, fault }),
-        )
+            |_| {
+                again().map_err(|fault| CopyFault {
+                    done: done(fault) as usize,
+                    fault,
+                })
+            },
+        );
+        // A word is written whole or not at all.
+        match attempt.operation.writes() {
+            true => settled.map_err(AccessError::nothing_done),
+            false => settled,
+        }
     }
 
     /// Goes on with a bulk access that faulted: `from(done)` does what is left.
     #[cold]
     #[inline(never)]
-    pub(super) fn retry_bulk(
+    pub(super) fn retry_bulk<T>(
         &self,
         attempt: Attempt,
         fault: CopyFault,
-        from: impl Fn(usize) -> Result<(), CopyFault>,
-    ) -> Result<(), AccessError> {
+        from: impl Fn(usize) -> Result<T, CopyFault>,
+    ) -> Result<T, AccessError> {
         self.settle(attempt, fault, |done| {
             from(done).map_err(|fault| fault.after(done))
         })
@@ -70,8 +82,7 @@ impl GuestMemory {
         again: impl Fn(usize) -> Result<T, CopyFault>,
     ) -> Result<T, AccessError> {
         let table = self.mapper.read_table();
-        let writes = attempt.operation != Operation::Read;
-        let fault = match self.refusal(&table, attempt, first, writes) {
+        let fault = match self.refusal(&table, attempt, first) {
             Some(cause) => return Err(self.error(attempt, first.done, cause)),
             None => match again(first.done) {
                 Ok(value) => return Ok(value),
@@ -79,24 +90,23 @@ impl GuestMemory {
             },
         };
         let cause = self
-            .refusal(&table, attempt, fault, writes)
+            .refusal(&table, attempt, fault)
             .unwrap_or_else(|| self.hardware_or_page(fault.fault));
         Err(self.error(attempt, fault.done, cause))
     }
 
     /// Why the table says that the access cannot go on, if it does.
-    fn refusal(
+    pub(super) fn refusal(
         &self,
-        table: &MappingTable,
+        table: &TableReader<'_>,
         attempt: Attempt,
         at: CopyFault,
-        writes: bool,
     ) -> Option<Cause> {
-        let gpa = attempt.gpa.saturating_add(at.done as u64);
+        let gpa = self.gpa(attempt.gpa).saturating_add(at.done as u64);
         let Some((range, mapping)) = table.get(gpa) else {
             return Some(Cause::Hole { gpa });
         };
-        if writes && !mapping.access.is_writable() {
+        if attempt.operation.writes() && !mapping.access.is_writable() {
             return Some(Cause::ReadOnly { gpa });
         }
         match at.fault.kind() {
@@ -114,7 +124,7 @@ impl GuestMemory {
         }
     }
 
-    fn hardware_or_page(&self, fault: Fault) -> Cause {
+    pub(super) fn hardware_or_page(&self, fault: Fault) -> Cause {
         let gpa = self.gpa_of(fault);
         match fault.kind() {
             FaultKind::HardwareError { .. } => Cause::Hardware { gpa },
@@ -122,8 +132,15 @@ impl GuestMemory {
         }
     }
 
+    /// The address of a fault in the whole address space.
     fn gpa_of(&self, fault: Fault) -> u64 {
-        fault.address().saturating_sub(self.base.as_ptr().addr()) as u64
+        let base = self.mapper.reservation().base();
+        fault.address().saturating_sub(base.as_ptr().addr()) as u64
+    }
+
+    /// The address in the whole address space of an offset in this view; `u64::MAX` if it wraps.
+    pub(super) fn gpa(&self, offset: u64) -> u64 {
+        self.origin().saturating_add(offset)
     }
 
     pub(super) fn error(&self, attempt: Attempt, done: usize, cause: Cause) -> AccessError {
@@ -132,6 +149,11 @@ impl GuestMemory {
             gpa,
             len,
         } = attempt;
-        AccessError::new(self.name(), operation, gpa, len, done as u64, cause)
+        let whole = self.gpa(gpa);
+        let error = AccessError::new(self.name(), operation, whole, len, done as u64, cause);
+        match self.is_whole() {
+            true => error,
+            false => error.in_view(gpa, self.gpa_range()),
+        }
     }
 }

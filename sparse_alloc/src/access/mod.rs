@@ -5,8 +5,8 @@
 //! linker put together, and makes the thread go on where the access returns a [`Fault`].
 //!
 //! - [`load`], [`store`], [`compare_exchange`], [`fetch_or`]: one word of 1, 2, 4 or 8 bytes, in
-//!   one access. [`load_at`] and [`store_at`] take a base and an offset and leave the addition to
-//!   the addressing mode.
+//!   one access. [`load_at`], [`store_at`] and [`compare_exchange_at`] take a base and an offset and
+//!   leave the addition to the addressing mode.
 //! - [`copy_from`], [`copy_to`], [`copy_between`], [`fill`], [`compare`]: many bytes. When they
 //!   fault they tell, exact to the byte, how far they got ([`CopyFault`]), as the kernel's own
 //!   user-copy does.
@@ -67,6 +67,6 @@ pub use fault::{CopyFault, Fault, FaultKind};
 pub use handler::install;
 pub use install_error::InstallError;
 pub use operations::{
-    Word, compare, compare_exchange, copy_between, copy_from, copy_to, fetch_or, fill, load,
-    load_at, store, store_at,
+    Word, compare, compare_exchange, compare_exchange_at, copy_between, copy_from, copy_to,
+    fetch_or, fill, load, load_at, store, store_at,
 };

@@ -123,6 +123,31 @@ pub unsafe fn compare_exchange<T: Word>(
     })
 }
 
+/// Exchanges at `base + offset`. The same as [`compare_exchange`], but the addition costs nothing.
+///
+/// # Errors
+///
+/// As [`compare_exchange`].
+///
+/// # Safety
+///
+/// As [`compare_exchange`], for the word `offset` bytes after `base`, which must not wrap.
+#[inline(always)]
+pub unsafe fn compare_exchange_at<T: Word>(
+    base: *mut u8,
+    offset: usize,
+    current: T,
+    new: T,
+) -> Result<Result<T, T>, Fault> {
+    // SAFETY: the caller's promise.
+    let previous = unsafe { T::exchange_at(base, offset, current, new) }?;
+    Ok(if previous == current {
+        Ok(previous)
+    } else {
+        Err(previous)
+    })
+}
+
 /// Sets bits in a word of guest memory, atomically and sequentially consistent; returns what was
 /// there before.
 ///

@@ -38,11 +38,22 @@ pub trait RawWord: Copy + Eq + std::ops::BitOr<Output = Self> {
     /// As the trait says.
     unsafe fn store_at(base: *mut u8, offset: usize, value: Self) -> Result<(), Fault>;
 
-    /// Exchanges `current` for `new` at `base + offset`; returns what was there.
+    /// Exchanges `current` for `new` at `dst`; returns what was there.
     ///
     /// # Safety
     /// As the trait says.
     unsafe fn exchange(dst: *mut Self, current: Self, new: Self) -> Result<Self, Fault>;
+
+    /// Exchanges `current` for `new` at `base + offset`; returns what was there.
+    ///
+    /// # Safety
+    /// As the trait says.
+    unsafe fn exchange_at(
+        base: *mut u8,
+        offset: usize,
+        current: Self,
+        new: Self,
+    ) -> Result<Self, Fault>;
 }
 
 /// Turns a status register into a result. The fault is a branch and never a conditional move:
@@ -160,6 +171,32 @@ macro_rules! raw_word {
                         "3:",
                         recover_with_status!("2b", "3b", "3b", "{status:r}"),
                         dst = in(reg) dst,
+                        value = in($class) new,
+                        status = inout(reg) 0u64 => status,
+                        inout($acc) current => previous,
+                        options(nostack),
+                    );
+                }
+                checked(previous, status)
+            }
+
+            #[inline(always)]
+            unsafe fn exchange_at(
+                base: *mut u8,
+                offset: usize,
+                current: Self,
+                new: Self,
+            ) -> Result<Self, Fault> {
+                let previous: Self;
+                let status: u64;
+                // SAFETY: as in `exchange`.
+                unsafe {
+                    asm!(
+                        concat!("2: lock cmpxchg ", $size, " ptr [{base} + {offset}], ", $value),
+                        "3:",
+                        recover_with_status!("2b", "3b", "3b", "{status:r}"),
+                        base = in(reg) base,
+                        offset = in(reg) offset,
                         value = in($class) new,
                         status = inout(reg) 0u64 => status,
                         inout($acc) current => previous,

@@ -1,0 +1,182 @@
+//! Sorted, disjoint entries that are looked up without a lock while they change.
+
+mod editor;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use editor::Editor;
+
+use super::chunk::{Chunk, Entry};
+use super::index::Index;
+use super::sequence::Sequence;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// Entries by address; neighbours that continue one another are one.
+///
+/// A sorted list, cut into chunks: to find an entry takes two binary searches, and a change moves
+/// entries within one chunk. Once in a few dozen changes the list of chunks moves.
+///
+/// Invariants:
+///
+/// - E1: What readers may follow a pointer to, the index and the chunks, is in `owned`, and is not
+///   freed before this is. An index that was outgrown stays; a chunk that was emptied is used again.
+/// - E2: Everything else that readers look at is an atomic. What they make of it is true if the
+///   sequence has not changed meanwhile.
+/// - E3: While no change is made, entries are not empty, sorted and disjoint, no chunk is empty, and
+///   no two neighbouring chunks have few entries.
+pub(crate) struct Entries<S> {
+    sequence: Sequence,
+    index: AtomicPtr<Index<S>>,
+    owned: Mutex<Owned<S>>,
+}
+
+/// What keeps E1. Whoever changes the entries holds it locked.
+struct Owned<S> {
+    indices: Vec<NonNull<Index<S>>>,
+    chunks: Vec<NonNull<Chunk<S>>>,
+    /// Those of the chunks that hold no entries.
+    free: Vec<NonNull<Chunk<S>>>,
+}
+
+// SAFETY: the pointers are to what only this owns, made of atomics. Of the slots only addresses are
+// here.
+unsafe impl<S: Send + Sync> Send for Owned<S> {}
+
+/// A place in the list. It is valid until an entry is put in or taken out.
+#[derive(Copy, Clone)]
+struct Position {
+    chunk: usize,
+    index: usize,
+}
+
+impl<S> Entries<S> {
+    pub(crate) fn new() -> Self {
+        let index = leak(Index::with_capacity(if cfg!(test) { 1 } else { 16 }));
+        Self {
+            sequence: Sequence::new(),
+            index: AtomicPtr::new(index.as_ptr()),
+            owned: Mutex::new(Owned {
+                indices: vec![index],
+                chunks: Vec::new(),
+                free: Vec::new(),
+            }),
+        }
+    }
+
+    /// What tells a reader whether what it found is true.
+    #[inline(always)]
+    pub(crate) fn sequence(&self) -> &Sequence {
+        &self.sequence
+    }
+
+    /// The first entry that ends above the address.
+    #[inline(always)]
+    pub(crate) fn find(&self, addr: u64) -> Option<Entry<S>> {
+        self.get(self.position(addr))
+    }
+
+    /// Every entry that ends above an address, in ascending order. The caller excludes changes, or
+    /// expects nonsense.
+    pub(crate) fn iter_from(&self, addr: u64) -> impl Iterator<Item = Entry<S>> {
+        let mut at = self.position(addr);
+        std::iter::from_fn(move || {
+            let entry = self.get(at)?;
+            at = self.next(at);
+            Some(entry)
+        })
+    }
+
+    /// Begins a change; other changes wait.
+    pub(crate) fn edit(&self) -> Editor<'_, S> {
+        // A list of what is owned is whole whatever panicked.
+        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
+        Editor::new(self, owned)
+    }
+
+    #[inline(always)]
+    fn index(&self) -> &Index<S> {
+        // Acquire: the index is made before its address is stored.
+        // SAFETY: the pointer is to an index that is not freed before `self` is (E1).
+        unsafe { &*self.index.load(Ordering::Acquire) }
+    }
+
+    #[inline(always)]
+    fn chunk(&self, at: usize) -> Option<&Chunk<S>> {
+        let chunk = self.index().chunk(at)?;
+        // SAFETY: the pointer is to a chunk that is not freed before `self` is (E1).
+        Some(unsafe { chunk.as_ref() })
+    }
+
+    /// The place of the first entry that ends above the address.
+    #[inline(always)]
+    fn position(&self, addr: u64) -> Position {
+        let at = self.index().find(addr);
+        match self.chunk(at) {
+            Some(chunk) => match chunk.find(addr) {
+                // Behind the last of a chunk comes the first of the next.
+                index if index >= chunk.len() => Position {
+                    chunk: at + 1,
+                    index: 0,
+                },
+                index => Position { chunk: at, index },
+            },
+            None => Position {
+                chunk: at,
+                index: 0,
+            },
+        }
+    }
+
+    /// The place behind that of an entry.
+    fn next(&self, at: Position) -> Position {
+        match self.chunk(at.chunk) {
+            Some(chunk) if at.index + 1 < chunk.len() => Position {
+                index: at.index + 1,
+                ..at
+            },
+            _ => Position {
+                chunk: at.chunk + 1,
+                index: 0,
+            },
+        }
+    }
+
+    /// The place of the entry in front.
+    fn previous(&self, at: Position) -> Option<Position> {
+        if let Some(index) = at.index.checked_sub(1) {
+            return Some(Position { index, ..at });
+        }
+        let before = at.chunk.checked_sub(1)?;
+        let index = self.chunk(before)?.len().checked_sub(1)?;
+        Some(Position {
+            chunk: before,
+            index,
+        })
+    }
+
+    #[inline(always)]
+    fn get(&self, at: Position) -> Option<Entry<S>> {
+        self.chunk(at.chunk)?.get(at.index)
+    }
+}
+
+impl<S> Drop for Entries<S> {
+    fn drop(&mut self) {
+        let owned = self.owned.get_mut();
+        let owned = owned.unwrap_or_else(PoisonError::into_inner);
+        for index in owned.indices.drain(..) {
+            // SAFETY: `leak` made it, and `self`, through which readers find it, is going away.
+            drop(unsafe { Box::from_raw(index.as_ptr()) });
+        }
+        for chunk in owned.chunks.drain(..) {
+            // SAFETY: as above.
+            drop(unsafe { Box::from_raw(chunk.as_ptr()) });
+        }
+    }
+}
+
+fn leak<T>(value: T) -> NonNull<T> {
+    NonNull::from(Box::leak(Box::new(value)))
+}
