@@ -40,6 +40,43 @@ pub(crate) enum Command {
     /// Builds guest_memory_manager's `demo` example for release and hands over to it: its
     /// output and its exit code are passed on unchanged.
     Demo(DemoArgs),
+
+    /// Compare speeds, one run of everything side by side, with bars to reach
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Access to guest memory: ours beside a raw access and vm-memory's
+    ///
+    /// Everything takes turns in one process, in slices of less than a millisecond. Ratios are
+    /// medians over pairs of slices, and raw measured against itself (A/A) says how exact they
+    /// are: on a busy machine, not very. Takes about a minute. The table stands on stdout, the
+    /// progress on stderr.
+    ///
+    /// The exit code is not 0 where a baseline is implausible, and with --check where a bar is
+    /// missed.
+    Access(AccessArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct AccessArgs {
+    /// Fail when a bar is missed
+    #[arg(long)]
+    pub(crate) check: bool,
+
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Measure only the operations whose name contains this
+    #[arg(long, value_name = "NAME")]
+    pub(crate) only: Option<String>,
+
+    /// Take the medians of so many pairs of slices [default: 257]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(40..))]
+    pub(crate) pairs: Option<u32>,
 }
 
 #[derive(Args)]
@@ -134,6 +171,21 @@ mod tests {
             panic!("not the demo command");
         };
         assert_eq!(args.args, ["--json", "--seed", "3"]);
+    }
+
+    #[test]
+    fn bench_takes_no_fewer_pairs_than_make_a_median() {
+        let Command::Bench(BenchCommand::Access(args)) =
+            parse(&["bench", "access", "--check", "--pairs", "40"]).command
+        else {
+            panic!("not the bench command");
+        };
+        assert!(args.check && !args.json);
+        assert_eq!(args.pairs, Some(40));
+        for words in [&["access", "--pairs", "39"][..], &[], &["speed"]] {
+            let words = ["cargo xtask", "bench"].iter().chain(words);
+            assert!(CommandLine::try_parse_from(words).is_err());
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
-//! The project's own commands: `cargo xtask check`, `test` and `demo`.
+//! The project's own commands: `cargo xtask check`, `test`, `demo` and `bench`.
 //!
 //! `check` holds the code to the rules that a compiler does not know (which crate may use
 //! which, what a layer must not see) and runs the tools that know the others. `test` runs
-//! every test and says whether the KVM ones really ran. `demo` starts the example guest.
+//! every test and says whether the KVM ones really ran. `demo` starts the example guest. `bench`
+//! compares speeds.
 //!
 //! This crate uses no other crate of the workspace, so it builds and reports even while
 //! they don't compile.
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod command_line;
 mod crate_graph;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args).map_err(Box::<dyn Error>::from),
         Command::Test(args) => test::run(&args).map_err(Box::<dyn Error>::from),
         Command::Demo(args) => demo::run(&args).map_err(Box::<dyn Error>::from),
+        Command::Bench(command) => bench::run(&command).map_err(Box::<dyn Error>::from),
     };
     match result {
         Ok(code) => code,
