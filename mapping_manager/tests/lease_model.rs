@@ -48,6 +48,7 @@ use loom::thread;
 use sequence::Sequence;
 use slot::{LeaseAccess, Slot};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicBool;
 
 /// A backing: the table's tests see what it is and whether it is still there.
 struct Backing {
@@ -180,6 +181,7 @@ impl Drop for Lease {
     }
 }
 
+/// Runs every execution in which threads that could go on are interrupted at most that often.
 fn model(preemptions: usize, run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -214,7 +216,7 @@ fn a_lease_meets_a_replacement() {
 /// The same with two readers.
 #[test]
 fn two_leases_meet_a_replacement() {
-    model(2, || {
+    model(1, || {
         let table = Arc::new(Table::new(2));
         let readers = [LeaseAccess::Read, LeaseAccess::Write].map(|access| {
             let table = table.clone();
@@ -238,7 +240,7 @@ fn two_leases_meet_a_replacement() {
 /// before.
 #[test]
 fn a_lease_meets_a_slot_that_is_used_again() {
-    model(3, || {
+    model(2, || {
         let table = Arc::new(Table::new(2));
         let reader = thread::spawn({
             let table = table.clone();
@@ -351,4 +353,28 @@ fn a_lease_goes_with_the_mapping_and_the_table() {
         holder.join().unwrap();
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
     });
+}
+
+/// A slot that the last lease empties is filled again as soon as it is empty.
+#[test]
+fn a_slot_is_filled_when_the_last_lease_has_emptied_it() {
+    static REFILLED: AtomicBool = AtomicBool::new(false);
+    model(3, || {
+        let table = Arc::new(Table::new(1));
+        let lease = table.take(LeaseAccess::Read).unwrap();
+        // SAFETY: no one reads the table here.
+        assert!(unsafe { Slot::unmap(table.slots[0]) }.is_none());
+        let holder = thread::spawn(move || drop(lease));
+        // Loom does not try of itself what comes of the other thread being first here.
+        thread::yield_now();
+        let refilled = table.slot(0).is_empty();
+        REFILLED.fetch_or(refilled, Ordering::Relaxed);
+        if refilled {
+            table.fill(0, 1);
+        }
+        holder.join().unwrap();
+        assert_eq!(table.dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(table.slot(0).is_empty(), !refilled);
+    });
+    assert!(REFILLED.load(Ordering::Relaxed));
 }

@@ -54,6 +54,9 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Slices: where each starts, and its bytes.
+type Slices = Vec<(u64, Vec<u8>)>;
+
 /// A page of a backing, and whether it is writable where it shows.
 type Page = Option<(usize, u64, Access)>;
 
@@ -64,13 +67,8 @@ fn mark(backing: usize, page: u64) -> u8 {
 
 /// The slow version: the slices of a range (address, length, the mark of each byte's page), or
 /// the first address that has none.
-fn slices(
-    pages: &[Page],
-    start: u64,
-    end: u64,
-    access: LeaseAccess,
-) -> Result<Vec<(u64, Vec<u8>)>, u64> {
-    let mut slices: Vec<(u64, Vec<u8>)> = Vec::new();
+fn slices(pages: &[Page], start: u64, end: u64, access: LeaseAccess) -> Result<Slices, u64> {
+    let mut slices = Slices::new();
     let mut last: Option<(usize, u64)> = None;
     for gpa in start..end {
         let page = pages[(gpa / PAGE_SIZE) as usize];
@@ -97,7 +95,7 @@ fn range(first: u64, pages: u64) -> MemoryRange {
 }
 
 /// What a lease shows, slice by slice.
-fn contents(lease: &Lease) -> Vec<(u64, Vec<u8>)> {
+fn contents(lease: &Lease) -> Slices {
     let slices = lease.slices().map(|slice| {
         let mut bytes = vec![0; slice.len() as usize];
         slice.read(0, &mut bytes).unwrap();
@@ -126,7 +124,7 @@ proptest! {
         let mapper = VaMapper::new("guest", PAGES * PAGE_SIZE, Alignment::Page).unwrap();
         let memory = mapper.guest_memory();
         let mut pages: Vec<Page> = vec![None; PAGES as usize];
-        let mut leases: Vec<(Lease, Vec<(u64, Vec<u8>)>)> = Vec::new();
+        let mut leases: Vec<(Lease, Slices)> = Vec::new();
         for op in ops {
             match op {
                 Op::Map { first, pages: count, backing, offset, access } => {

@@ -8,7 +8,7 @@ use memory_range::{Access, MemoryRange, PAGE_SIZE};
 use sparse_alloc::{Alignment, Backing, MappedRegion, SharedMemory};
 use std::fmt;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use vm_memory::{FileOffset, GuestMemoryMmap};
 
 /// The length of the guest.
@@ -28,25 +28,30 @@ pub(crate) struct Fixture {
     pub(crate) raw: Raw,
     /// In one mapping, in the address space that `raw` uses.
     pub(crate) one: GuestMemory,
-    /// In as many mappings as [`MANY`]. Every second shows another half of the memfd than its
-    /// neighbours, so that the kernel cannot merge them.
+    /// In as many mappings as [`MANY`]. Every second was mapped by another opening of the memfd, so
+    /// that the kernel cannot merge them.
     pub(crate) many: GuestMemory,
     pub(crate) peers: Vec<(usize, GuestMemoryMmap)>,
 }
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        let shared = SharedMemory::new("access-bench", 2 * LEN).unwrap();
+        let shared = SharedMemory::new("access-bench", LEN).unwrap();
         let backing = Backing::from(&shared);
-        let one = guest(&backing, 1);
+        let fd = shared.mappable().as_fd();
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        let reopened = File::options().read(true).write(true).open(path).unwrap();
+        let twin = SharedMemory::from_fd("access-bench", reopened.into()).unwrap();
+        let one = guest(&[&backing], 1);
+        let many = guest(&[&backing, &Backing::from(&twin)], MANY);
         let base = one.mapper().reservation().base().as_ptr();
-        let fd = shared.mappable().as_fd().try_clone_to_owned().unwrap();
-        let file = FileOffset::new(File::from(fd), 0);
+        let file = File::from(fd.try_clone_to_owned().unwrap());
+        let file = FileOffset::new(file, 0);
         let peers = PEER_REGIONS.map(|regions| (regions, peer::new(&file, &ranges(regions))));
         let fixture = Self {
             raw: Raw::new(base, LEN),
             one,
-            many: guest(&backing, MANY),
+            many,
             peers: peers.into(),
         };
         fixture.populate(&fixture.one);
@@ -85,19 +90,16 @@ fn ranges(regions: usize) -> Vec<(u64, u64)> {
     (0..regions).map(|i| (border(i), border(i + 1))).collect()
 }
 
-fn guest(backing: &Backing, regions: usize) -> GuestMemory {
+/// A guest in that many mappings, which take turns with the backings.
+fn guest(backings: &[&Backing], regions: usize) -> GuestMemory {
     let mapper = VaMapper::new("bench", LEN, Alignment::Page).unwrap();
-    for (i, (start, end)) in ranges(regions).into_iter().enumerate() {
-        let offset = start + i as u64 % 2 * LEN;
+    for ((start, end), backing) in ranges(regions).into_iter().zip(backings.iter().cycle()) {
+        let range = MemoryRange::new(start..end);
         mapper
-            .map(
-                MemoryRange::new(start..end),
-                backing,
-                offset,
-                Access::ReadWrite,
-            )
+            .map(range, backing, start, Access::ReadWrite)
             .unwrap();
     }
+    assert_eq!(mapper.mappings().len(), regions);
     mapper.guest_memory()
 }
 

@@ -117,7 +117,7 @@ impl<T> Slot<T> {
             unsafe { *cell = Some(contents) };
         });
         // Not a store: a reader with an old table may be counted at this moment. Release: whoever
-        // counts from now on may read the contents.
+        // counts from now on may read the contents. (The change that shows the slot releases, too.)
         self.state.fetch_xor(EMPTY | MAPPED, Ordering::Release);
     }
 
