@@ -92,7 +92,7 @@ fn ranges(regions: usize) -> Vec<(u64, u64)> {
 
 /// A guest in that many mappings, which take turns with the backings.
 fn guest(backings: &[&Backing], regions: usize) -> GuestMemory {
-    let mapper = VaMapper::new("bench", LEN, Alignment::Page).unwrap();
+    let mapper = VaMapper::new("bench", LEN, Alignment::Huge2M).unwrap();
     for ((start, end), backing) in ranges(regions).into_iter().zip(backings.iter().cycle()) {
         let range = MemoryRange::new(start..end);
         mapper

@@ -34,9 +34,9 @@ pub(crate) fn place<const PLACE: usize>() {
     }
 }
 
-/// Computes a value in such a way that nobody sees that it is the same. Where a load has the same
-/// registers for its address as the store before it, this processor passes the value on without
-/// going through memory, and there is no chain.
+/// Computes a value in such a way that nobody sees that it is the same. Where a load has the
+/// registers of the store before it for its address, a processor may pass the value on and go on
+/// without either; and then nothing is chained, however far away the memory is.
 #[inline(always)]
 fn anew(gpa: u64) -> u64 {
     let same;
