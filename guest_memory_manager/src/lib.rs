@@ -76,12 +76,12 @@ mod builder;
 mod client;
 mod device;
 mod error;
-#[cfg(test)]
-mod failure_walk;
 mod layout;
 mod manager;
 mod ram;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod va_sink;
 mod visibility;
 mod vtl;
