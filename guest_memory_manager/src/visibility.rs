@@ -70,8 +70,9 @@ impl RamVisibilityControl {
     }
 
     /// Changes the visibility of several regions in one step, as firmware does that switches twelve
-    /// segments with one register write: the guest sees all of it or nothing, and neighbours
-    /// share system calls. Where a range is given twice, the last one counts.
+    /// segments with one register write: all of it is done or nothing, and neighbours share system
+    /// calls. A vCPU that runs meanwhile can see one region changed and another not yet. Where a
+    /// range is given twice, the last one counts.
     ///
     /// # Errors
     ///

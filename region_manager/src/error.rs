@@ -138,6 +138,13 @@ pub enum AddListenerError {
     /// The listener refused one of the present slots.
     #[error(transparent)]
     Step(#[from] StepFailure),
+    /// An earlier change could not be undone in a range, and trying again has failed, too: a slot
+    /// over it could show the wrong memory.
+    #[error("gpa {range} is still damaged by an earlier change that could not be undone")]
+    Damaged {
+        /// The range.
+        range: MemoryRange,
+    },
 }
 
 /// Why a listener was not taken out, or what went wrong when it was.

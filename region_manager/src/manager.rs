@@ -84,13 +84,23 @@ impl<B: BackingHandle> RegionManager<B> {
     /// # Errors
     ///
     /// The listener refused a slot: those it had been given are taken from it again, and it
-    /// is dropped.
+    /// is dropped. Or an earlier change is not undone yet in some range.
     pub fn add_listener(
         &self,
         listener: Box<dyn RegionListener>,
     ) -> Result<ListenerId, AddListenerError> {
         let mut state = self.state.lock()?;
         let state = &mut *state;
+        // Its slots must not lie over host addresses that don't show what the view says.
+        let mut present = Neighbours {
+            sink: state.sink.as_mut(),
+            listeners: &mut state.listeners,
+        };
+        present.repair(&mut state.damage);
+        if let Some(left) = state.damage.first() {
+            let range = left.call.range();
+            return Err(AddListenerError::Damaged { range });
+        }
         let id = ListenerId(state.next_listener);
         state.next_listener = state.next_listener.saturating_add(1);
         state.listeners.push(Registered { id, listener });

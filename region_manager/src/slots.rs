@@ -2,7 +2,7 @@
 
 use crate::BackingHandle;
 use crate::diff::Difference;
-use crate::params::{Execute, Permissions};
+use crate::params::Permissions;
 use crate::table::Borders;
 use inspect::Inspect;
 use memory_range::sorted::{Piece, walk};
@@ -189,11 +189,4 @@ pub(crate) fn gaps(removed: &[Slot], added: &[Slot]) -> Vec<MemoryRange> {
         }
     }
     gaps
-}
-
-impl Permissions {
-    /// Reads, writes and instruction fetches as `rwx`, `ro`... see [`fmt::Display`].
-    pub(crate) const fn new(access: memory_range::Access, execute: Execute) -> Self {
-        Self { access, execute }
-    }
 }

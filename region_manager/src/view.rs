@@ -35,7 +35,10 @@ impl<B: PartialEq> Visible<B> {
             region,
             backing: mapping.backing,
             offset: mapping.offset,
-            permissions: Permissions::new(access, params.execute),
+            permissions: Permissions {
+                access,
+                execute: params.execute,
+            },
             prefetch: params.prefetch,
         }
     }

@@ -161,3 +161,51 @@ fn a_damaged_range_refuses_changes_until_it_is_mended() {
     map(0, 0).unwrap();
     assert!(manager.damaged().unwrap().is_empty());
 }
+
+/// A listener is not given slots over host addresses that an undo could not restore.
+#[test]
+fn a_new_listener_waits_until_damage_is_mended() {
+    use memory_range::{Access, MemoryRange};
+    use region_manager::{AddListenerError, MapParams, RegionSpec};
+
+    let world = World::new();
+    let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+    manager.add_listener(world.listener("kvm")).unwrap();
+    let all = MemoryRange::new(0..0x1000);
+    let mut change = manager.transaction().unwrap();
+    let region = change
+        .create_region(RegionSpec::new("region", 0x1000, 0))
+        .unwrap();
+    change
+        .add_mapping(region, all, 5, 0, Access::ReadWrite)
+        .unwrap();
+    change
+        .map_region(region, MapParams::new(0, Access::ReadWrite))
+        .unwrap();
+    let _ = change.commit().unwrap();
+    let before = world.outside();
+
+    // The slot goes and the protection changes; the new slot fails, and so does the way back.
+    world.fail(2, 2);
+    let mut change = manager.transaction().unwrap();
+    change
+        .map_region(region, MapParams::new(0, Access::ReadOnly))
+        .unwrap();
+    assert!(change.commit().is_err());
+    assert_eq!(manager.damaged().unwrap().first(), Some(&all));
+
+    world.fail(0, 1);
+    let error = manager.add_listener(world.listener("vhost")).unwrap_err();
+    assert!(
+        matches!(error, AddListenerError::Damaged { range } if range == all),
+        "{error}"
+    );
+    assert!(world.outside().slots["vhost"].is_empty());
+
+    world.fail_never();
+    manager.add_listener(world.listener("vhost")).unwrap();
+    let after = world.outside();
+    assert_eq!(after.va, before.va);
+    assert_eq!(after.slots["kvm"], before.slots["kvm"]);
+    assert_eq!(after.slots["vhost"], before.slots["kvm"]);
+}
