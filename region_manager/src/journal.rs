@@ -3,7 +3,7 @@
 use crate::call::Call;
 use crate::damage::Damage;
 use crate::error::{StepFailure, UndoFailure};
-use crate::listener::{ListenerError, ListenerId, RegionListener};
+use crate::listener::{ListenerError, ListenerId, RegionListener, SlotChange};
 use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot};
 use memory_range::MemoryRange;
 use std::borrow::Cow;
@@ -25,6 +25,25 @@ pub(crate) struct Broken<B: BackingHandle> {
 pub(crate) struct Neighbours<'a, B> {
     pub(crate) sink: &'a mut dyn MappingSink<B>,
     pub(crate) listeners: &'a mut [Registered],
+}
+
+/// A listener refused before anything was changed: nothing needs to be undone.
+fn before_anything<B: BackingHandle>(
+    step: &str,
+    range: MemoryRange,
+    who: &Registered,
+    cause: ListenerError,
+) -> Broken<B> {
+    Broken {
+        failure: Box::new(StepFailure {
+            step: step.to_owned(),
+            range,
+            who: who.listener.name().to_owned(),
+            undo: Vec::new(),
+            cause,
+        }),
+        damage: Vec::new(),
+    }
 }
 
 /// Whether a host address operation may draw on what is held back for undoing.
@@ -59,7 +78,52 @@ impl<B: BackingHandle> Neighbours<'_, B> {
             .iter()
             .flat_map(|slot| ids.iter().map(|id| Call::Add(*id, *slot)));
         let calls = removes.chain(va_ops).chain(replaced).chain(adds);
-        self.run(calls, view, &plan.replaced)
+        let change = SlotChange::new(&plan.removed, &plan.added, &plan.gaps);
+        self.check(&change)?;
+        if plan.gaps.is_empty() {
+            return self.run(calls, view, &plan.replaced);
+        }
+        self.pause(&change)?;
+        let done = self.run(calls, view, &plan.replaced);
+        self.resume(ids.len());
+        done
+    }
+
+    /// Asks every listener that slots are taken from or given to whether it could follow.
+    fn check(&mut self, change: &SlotChange<'_>) -> Result<(), Broken<B>> {
+        let mut slots = change.removed().iter().chain(change.added());
+        let Some(range) = slots.next().map(|slot| slot.range) else {
+            return Ok(());
+        };
+        for one in &mut *self.listeners {
+            one.listener
+                .check(change)
+                .map_err(|cause| before_anything("check the change", range, one, cause))?;
+        }
+        Ok(())
+    }
+
+    /// Has every listener keep the gaps out of sight, or none.
+    fn pause(&mut self, change: &SlotChange<'_>) -> Result<(), Broken<B>> {
+        let range = change.gaps().first().copied().unwrap_or_default();
+        for index in 0..self.listeners.len() {
+            let Some(one) = self.listeners.get_mut(index) else {
+                break;
+            };
+            if let Err(cause) = one.listener.pause(change) {
+                let broken = before_anything("pause", range, one, cause);
+                self.resume(index);
+                return Err(broken);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the pause of the first `count` listeners, the last one first.
+    fn resume(&mut self, count: usize) {
+        for one in self.listeners.iter_mut().take(count).rev() {
+            one.listener.resume();
+        }
     }
 
     /// Gives a listener the slots that there are.

@@ -67,7 +67,7 @@ mod view;
 
 pub use change_lock::LockError;
 pub use error::{AddListenerError, CommitError, EditError, RemoveListenerError, StepFailure};
-pub use listener::{ListenerError, ListenerId, RegionListener};
+pub use listener::{ListenerError, ListenerId, RegionListener, SlotChange};
 pub use manager::RegionManager;
 pub use params::{Execute, MapParams, Permissions};
 pub use plan::{Plan, Step};

@@ -18,6 +18,41 @@ impl fmt::Display for ListenerId {
     }
 }
 
+/// The slots that a change is about to take and to give, before any of it has happened.
+#[derive(Copy, Clone, Debug)]
+pub struct SlotChange<'a> {
+    removed: &'a [Slot],
+    added: &'a [Slot],
+    gaps: &'a [MemoryRange],
+}
+
+impl<'a> SlotChange<'a> {
+    /// Describes a change. `gaps` are the ranges that are both taken and given.
+    pub const fn new(removed: &'a [Slot], added: &'a [Slot], gaps: &'a [MemoryRange]) -> Self {
+        Self {
+            removed,
+            added,
+            gaps,
+        }
+    }
+
+    /// The slots that will go, by address.
+    pub const fn removed(&self) -> &'a [Slot] {
+        self.removed
+    }
+
+    /// The slots that will come, by address.
+    pub const fn added(&self) -> &'a [Slot] {
+        self.added
+    }
+
+    /// The ranges in which a vCPU that runs meanwhile could see nothing for a moment, although
+    /// something is visible there both before and after. Empty for most changes.
+    pub const fn gaps(&self) -> &'a [MemoryRange] {
+        self.gaps
+    }
+}
+
 /// Holds slots in step with the flat view.
 ///
 /// Every call is made under the manager's change lock, on the thread that makes the change.
@@ -34,6 +69,34 @@ impl fmt::Display for ListenerId {
 pub trait RegionListener: Send {
     /// Names the listener in errors and in inspection.
     fn name(&self) -> &str;
+
+    /// Says whether the listener could follow a change: whether its budget of slots suffices, for
+    /// one. Every listener is asked before anything is changed. Must change nothing.
+    ///
+    /// # Errors
+    ///
+    /// The change is not made, and nothing needs to be undone.
+    fn check(&mut self, change: &SlotChange<'_>) -> Result<(), ListenerError> {
+        let _ = change;
+        Ok(())
+    }
+
+    /// Keeps whoever runs on these slots from seeing the gaps of a change, until
+    /// [`resume`](Self::resume).
+    ///
+    /// Called once for a change that has [gaps](SlotChange::gaps), and for no other, after every
+    /// listener's [`check`](Self::check) and before the first step.
+    ///
+    /// # Errors
+    ///
+    /// The change is not made. Who was paused is resumed; this listener is not asked to.
+    fn pause(&mut self, change: &SlotChange<'_>) -> Result<(), ListenerError> {
+        let _ = change;
+        Ok(())
+    }
+
+    /// Ends a [`pause`](Self::pause): the change is complete, or undone as far as it could be.
+    fn resume(&mut self) {}
 
     /// Takes away a slot that was added before, exactly as it was added.
     ///
