@@ -1,5 +1,6 @@
 //! `Inspect` for the types of `core` and `alloc`.
 
+use crate::node::Node;
 use crate::request::{Inspect, Request};
 use crate::show::Number;
 use crate::value::Value;
@@ -78,7 +79,7 @@ impl Inspect for atomic::AtomicBool {
 
 impl Inspect for str {
     fn inspect(&self, req: Request<'_>) {
-        req.display(self);
+        req.text(self);
     }
 }
 
@@ -165,3 +166,15 @@ impl<K: Display, V: Inspect> Inspect for BTreeMap<K, V> {
 }
 
 impl<K: Display, V: Number> Number for BTreeMap<K, V> {}
+
+/// A tree that was taken before, shown as a part of another one.
+impl Inspect for Node {
+    fn inspect(&self, req: Request<'_>) {
+        match self {
+            Self::Value(value) => req.value(value.clone()),
+            Self::Directory(children) => req.by_key(children.iter()),
+            Self::Unopened => req.unopened(),
+            Self::Unresolved(why) => req.unresolved(*why),
+        }
+    }
+}

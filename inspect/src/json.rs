@@ -1,15 +1,19 @@
 //! Trees as JSON, for programs.
 
 use crate::node::{Directory, Node};
+use crate::order::Answer;
+use crate::snapshot::Snapshot;
+use crate::tree::{Leaf, Split, Tree};
+use crate::unresolved::Unresolved;
 use crate::value::{Style, Value};
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use serde_core::ser::{Serialize, SerializeMap, Serializer};
+use serde_core::ser::{Serialize, Serializer};
 use serde_json::Value as Json;
 
-/// The name that stands alone in an object for a directory that was not opened.
-const UNOPENED: &str = "...";
+/// The name that stands alone in an object for what was not opened, or has not answered.
+const ELLIPSIS: &str = "...";
 
 /// Writes a directory as an object in the order of its children, whatever the serialiser.
 ///
@@ -17,6 +21,7 @@ const UNOPENED: &str = "...";
 /// |---|---|
 /// | directory | object; in it, names may contain any character |
 /// | directory below the depth of the query | `{"...": null}` |
+/// | deferred answer that has not come | `{"...": "no answer by the deadline"}` |
 /// | null | `null` |
 /// | bool | `true`, `false` |
 /// | integer, in every style | number |
@@ -29,33 +34,55 @@ const UNOPENED: &str = "...";
 /// above 2^53.
 impl Serialize for Node {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Value(value) => value.serialize(serializer),
-            Self::Directory(directory) => serializer.collect_map(directory.iter()),
-            Self::Unopened => {
-                let mut map = serializer.serialize_map(Some(1))?;
-                map.serialize_entry(UNOPENED, &())?;
-                map.end()
-            }
-        }
+        serialize(&self, serializer)
+    }
+}
+
+/// Writes the same as its [`Node`] would, but faster.
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.root(), serializer)
+    }
+}
+
+impl Serialize for Answer<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(self, serializer)
+    }
+}
+
+fn serialize<'t, T, S>(tree: &T, serializer: S) -> Result<S::Ok, S::Error>
+where
+    T: Tree<'t> + Serialize,
+    S: Serializer,
+{
+    match tree.split() {
+        Split::Leaf(value) => leaf(value, serializer),
+        Split::Directory(children) => serializer.collect_map(children),
+        Split::Unopened => serializer.collect_map([(ELLIPSIS, ())]),
+        Split::Unresolved(why) => serializer.collect_map([(ELLIPSIS, why.as_str())]),
     }
 }
 
 impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Null => serializer.serialize_unit(),
-            Self::Bool(truth) => serializer.serialize_bool(*truth),
-            Self::Unsigned(number, _) => serializer.serialize_u64(*number),
-            Self::Signed(number, _) => serializer.serialize_i64(*number),
-            Self::Float(number) => match unusual(*number) {
-                Some(name) => serializer.serialize_str(name),
-                None => serializer.serialize_f64(*number),
-            },
-            Self::Text(text) => serializer.serialize_str(text),
-            Self::Bytes(bytes) => serializer.serialize_str(&base64(bytes)),
-            Self::Duration(duration) => serializer.serialize_f64(duration.as_secs_f64()),
-        }
+        leaf(Leaf::from(self), serializer)
+    }
+}
+
+fn leaf<S: Serializer>(leaf: Leaf<'_>, serializer: S) -> Result<S::Ok, S::Error> {
+    match leaf {
+        Leaf::Null => serializer.serialize_unit(),
+        Leaf::Bool(truth) => serializer.serialize_bool(truth),
+        Leaf::Unsigned(number, _) => serializer.serialize_u64(number),
+        Leaf::Signed(number, _) => serializer.serialize_i64(number),
+        Leaf::Float(number) => match unusual(number) {
+            Some(name) => serializer.serialize_str(name),
+            None => serializer.serialize_f64(number),
+        },
+        Leaf::Text(text) => serializer.serialize_str(text),
+        Leaf::Bytes(bytes) => serializer.serialize_str(&base64(bytes)),
+        Leaf::Duration(duration) => serializer.serialize_f64(duration.as_secs_f64()),
     }
 }
 
@@ -69,7 +96,10 @@ impl Node {
                 .iter()
                 .map(|(name, node)| (name.to_string(), node.to_json()))
                 .collect(),
-            Self::Unopened => [(UNOPENED.to_string(), Json::Null)].into_iter().collect(),
+            Self::Unopened => [(ELLIPSIS.to_string(), Json::Null)].into_iter().collect(),
+            Self::Unresolved(why) => [(ELLIPSIS.to_string(), Json::from(why.as_str()))]
+                .into_iter()
+                .collect(),
             Self::Value(value) => match value {
                 Value::Null => Json::Null,
                 Value::Bool(truth) => Json::from(*truth),
@@ -103,14 +133,13 @@ impl Node {
     pub fn from_json(json: &Json) -> Self {
         let directory = |children: Directory| Self::Directory(children);
         match json {
-            Json::Object(map) if map.len() == 1 && map.get(UNOPENED) == Some(&Json::Null) => {
-                Self::Unopened
-            }
-            Json::Object(map) => directory(
-                map.iter()
-                    .map(|(name, json)| (name.clone(), Self::from_json(json)))
-                    .collect(),
-            ),
+            Json::Object(map) => without_children(map).unwrap_or_else(|| {
+                directory(
+                    map.iter()
+                        .map(|(name, json)| (name.clone(), Self::from_json(json)))
+                        .collect(),
+                )
+            }),
             Json::Array(items) => directory(
                 (0_usize..)
                     .zip(items)
@@ -128,6 +157,29 @@ impl Node {
                 number.as_f64().map_or(Value::Null, Value::Float)
             }),
         }
+    }
+}
+
+impl Snapshot {
+    /// Returns the tree as JSON text in one line, as [`Node::to_json_string`] does, but faster.
+    #[must_use]
+    pub fn to_json_string(&self) -> String {
+        serde_json::to_string(self).unwrap_or_else(|_| self.to_node().to_json_string())
+    }
+}
+
+/// Returns what was not opened or has not answered, if the object stands for that.
+fn without_children(map: &serde_json::Map<String, Json>) -> Option<Node> {
+    if map.len() != 1 {
+        return None;
+    }
+    match map.get(ELLIPSIS)? {
+        Json::Null => Some(Node::Unopened),
+        Json::String(text) => Unresolved::ALL
+            .iter()
+            .find(|why| why.as_str() == text)
+            .map(|why| Node::Unresolved(*why)),
+        _ => None,
     }
 }
 

@@ -41,49 +41,86 @@
 //! - A child has a [`Sensitivity`]; a query sees up to its own.
 //! - Trees end at [`MAX_DEPTH`] levels, so that objects which refer to each other in a circle
 //!   cannot exhaust the stack.
+//! - While objects are asked, answers are only appended to a list. Sorting, merging and writing
+//!   come afterwards, when the locks of the objects are free. [`Query::snapshot`] stops in between.
+//!
+//! # More than looking
+//!
+//! - An [`Update`] gives a place a new value: one that is `#[inspect(mut)]`, or was added with
+//!   [`Response::field_mut`]. Atomics and locks take it behind a shared reference; see
+//!   [`InspectMut`].
+//! - [`Request::defer`] puts an answer off, to another thread or process. A query waits for it up
+//!   to its deadline, and shows what hasn't come as [`Node::Unresolved`].
+//! - [`rates`] compares the counters of two trees.
 //!
 //! # Features
 //!
-//! All are on by default; without them the crate needs only `alloc`.
+//! Those of the first three lines are on by default; without them the crate needs only `alloc`.
 //!
-//! - `std`: [`Inspect`] for locks, hash maps and paths of the standard library.
-//! - `derive`: the derive macro.
+//! - `std`: [`Inspect`] for locks, hash maps and paths of the standard library, and deferred
+//!   answers.
+//! - `derive`: the derive macros.
 //! - `json`: `Node::to_json`, `Node::from_json` and `Serialize`.
+//! - `live`: the tree of a running process over a Unix socket.
 //!
 //! # Not here
 //!
-//! Answers come from the thread that asks, while it waits: none is deferred to another thread or
-//! process. A tree is read, not written, and two trees are not compared. The crate opens no
-//! socket.
+//! Text is for people and JSON keeps less than a [`Node`] does: neither reads back as all that it
+//! was. Who may look, and who may change, is for the caller to decide.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
-mod gather;
+mod answer;
+#[cfg(feature = "std")]
+mod deferred;
+mod from_text;
 mod impls;
+mod impls_mut;
 #[cfg(feature = "std")]
 mod impls_std;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "live")]
+pub mod live;
 mod natural;
 mod node;
+mod order;
 mod path;
 mod query;
+mod rates;
 mod request;
-mod response;
 mod show;
+#[cfg(feature = "std")]
+mod slot;
+mod snapshot;
+mod tape;
 mod text;
+mod tree;
+mod unresolved;
+mod update;
 mod value;
 
+#[cfg(feature = "std")]
+pub use deferred::Deferred;
+pub use from_text::{FromText, Invalid};
 #[cfg(feature = "derive")]
-pub use inspect_derive::Inspect;
+pub use inspect_derive::{Inspect, InspectMut};
 pub use node::{Directory, Node};
-pub use path::{Path, PathError};
+pub use path::{MAX_DEPTH, Path, PathError};
+#[cfg(feature = "std")]
+pub use query::collect;
 pub use query::{NotFound, Query, inspect};
-pub use request::{Inspect, MAX_DEPTH, Request, Sensitivity};
-pub use response::Response;
-pub use show::{Number, binary, bytes, counter, debug, display, from_fn, hex};
+pub use rates::rates;
+pub use request::{Inspect, InspectMut, Request, Response, Sensitivity};
+pub use show::{
+    FromFn, FromFnMut, Number, Setter, Styled, binary, bytes, counter, debug, display, from_fn,
+    from_fn_mut, hex, setter,
+};
+pub use snapshot::Snapshot;
 pub use text::Compact;
+pub use unresolved::Unresolved;
+pub use update::{ParseUpdateError, Update, UpdateError, update};
 pub use value::{Style, Value};

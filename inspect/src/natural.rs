@@ -9,6 +9,16 @@ use core::cmp::Ordering;
 /// Numbers compare by value, whatever their length. Names that are equal in this sense (`a1` and
 /// `a01`) compare as strings, so that only equal names compare as equal.
 pub(crate) fn compare(left: &str, right: &str) -> Ordering {
+    // Most names of one directory differ before their first digit, and then as strings do.
+    let mut pairs = left.bytes().zip(right.bytes());
+    match pairs.find(|(l, r)| l != r || l.is_ascii_digit()) {
+        Some((l, r)) if !l.is_ascii_digit() && !r.is_ascii_digit() => l.cmp(&r),
+        _ => compare_pieces(left, right),
+    }
+}
+
+/// Compares names with numbers in them.
+fn compare_pieces(left: &str, right: &str) -> Ordering {
     let (mut l, mut r) = (left.as_bytes(), right.as_bytes());
     loop {
         let order = match (next(&mut l), next(&mut r)) {
@@ -115,6 +125,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_is_the_long_way(left in "[0-2x a-b]{0,6}", right in "[0-2x a-b]{0,6}") {
+            prop_assert_eq!(compare(&left, &right), compare_pieces(&left, &right));
+        }
+
         #[test]
         fn is_a_total_order(names in proptest::array::uniform3("[0-2x a-b]{0,6}")) {
             let [a, b, c] = &names;

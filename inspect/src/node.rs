@@ -1,8 +1,10 @@
 //! The tree that a query results in.
 
-use crate::gather::Name;
 use crate::natural;
 use crate::path::Path;
+use crate::tape::Name;
+use crate::tree::{Leaf, Split, Tree};
+use crate::unresolved::Unresolved;
 use crate::value::Value;
 use alloc::vec::Vec;
 
@@ -19,6 +21,8 @@ pub enum Node {
     Directory(Directory),
     /// A directory whose children lie below the depth of the query.
     Unopened,
+    /// An answer that was deferred and has not come.
+    Unresolved(Unresolved),
 }
 
 impl Node {
@@ -58,6 +62,36 @@ impl From<Value> for Node {
         Self::Value(value)
     }
 }
+
+impl<'t> Tree<'t> for &'t Node {
+    type Children = Children<'t>;
+
+    fn split(&self) -> Split<'t, Children<'t>> {
+        match *self {
+            Node::Value(value) => Split::Leaf(Leaf::from(value)),
+            Node::Directory(directory) => Split::Directory(Children(directory.children.iter())),
+            Node::Unopened => Split::Unopened,
+            Node::Unresolved(why) => Split::Unresolved(*why),
+        }
+    }
+}
+
+/// The children of a directory, in order.
+pub(crate) struct Children<'t>(core::slice::Iter<'t, (Name, Node)>);
+
+impl<'t> Iterator for Children<'t> {
+    type Item = (&'t str, &'t Node);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(name, node)| (name.as_ref(), node))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.0.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Children<'_> {}
 
 /// Holds the children of a node, each name once, in natural order (`a2` before `a10`).
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,11 +1,16 @@
 //! Paths that lead to a place in the tree.
 
-use crate::request::MAX_DEPTH;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 use thiserror::Error;
+
+/// The most levels of directories that a tree has, and the most names in a path.
+///
+/// Objects that refer to each other in a circle end here, rather than with an exhausted stack. It
+/// is low enough for JSON parsers that limit nesting (to 128 levels, commonly).
+pub const MAX_DEPTH: usize = 100;
 
 /// Leads from the root of a tree to one place in it, as a sequence of names.
 ///

@@ -1,22 +1,45 @@
 //! Questions to a whole tree.
 
-use crate::gather::{self, Gathered};
 use crate::node::Node;
-use crate::path::Path;
-use crate::request::{Ask, Inspect, MAX_DEPTH, Request, Sensitivity};
-use crate::value::{Style, Value};
+use crate::order;
+use crate::path::{MAX_DEPTH, Path};
+use crate::request::{Ask, Inspect, InspectMut, Request, Sensitivity};
+use crate::snapshot::Snapshot;
+use crate::tape::{Change, Tape};
+use crate::tree::{Split, Tree};
+use crate::value::Style;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+#[cfg(feature = "std")]
+use core::time::Duration;
+#[cfg(feature = "std")]
+use std::time::Instant;
 use thiserror::Error;
 
 /// Returns the whole tree of an object, as [`Query::new`] sees it.
 #[must_use]
 pub fn inspect(object: &(impl Inspect + ?Sized)) -> Node {
-    let query = Query::new();
-    query
-        .ask(object, &[], query.depth)
-        .unwrap_or(Node::Value(Value::Null))
+    // Only a path leads to nothing.
+    Query::new()
+        .run(object)
+        .unwrap_or(Node::Value(crate::Value::Null))
+}
+
+/// Runs a query, and waits up to `deadline` for answers that are deferred to other threads.
+///
+/// It is the same as [`Query::deadline`] and [`Query::run`].
+///
+/// # Errors
+///
+/// [`NotFound`] if nothing at the path answers that the query is allowed to see.
+#[cfg(feature = "std")]
+pub fn collect(
+    object: &(impl Inspect + ?Sized),
+    query: &Query,
+    deadline: Duration,
+) -> Result<Node, NotFound> {
+    query.clone().deadline(deadline).run(object)
 }
 
 /// Asks for a part of a tree.
@@ -39,15 +62,29 @@ pub struct Query {
     path: Path,
     depth: usize,
     sensitivity: Sensitivity,
+    #[cfg(feature = "std")]
+    deadline: Duration,
+}
+
+/// When the waiting ends. Without `std` nobody waits.
+pub(crate) struct Limit {
+    #[cfg(feature = "std")]
+    end: Instant,
 }
 
 impl Query {
+    /// How long a query waits for deferred answers, unless it says otherwise.
+    #[cfg(feature = "std")]
+    pub const DEADLINE: Duration = Duration::from_secs(1);
+
     /// Asks for everything from the root down to [`MAX_DEPTH`], with [`Sensitivity::Default`].
     pub const fn new() -> Self {
         Self {
             path: Path::ROOT,
             depth: MAX_DEPTH,
             sensitivity: Sensitivity::Default,
+            #[cfg(feature = "std")]
+            deadline: Self::DEADLINE,
         }
     }
 
@@ -72,42 +109,118 @@ impl Query {
         self
     }
 
+    /// Waits that long, from the beginning of the query, for all answers that are deferred
+    /// together; at most a day. What hasn't come then is [`Node::Unresolved`].
+    ///
+    /// It is [`DEADLINE`](Self::DEADLINE) if nothing else is said. A query to which all objects
+    /// answer at once never waits.
+    #[cfg(feature = "std")]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+        self.deadline = deadline.min(DAY);
+        self
+    }
+
     /// Asks an object, and all objects below it.
     ///
-    /// An object at the root that has nothing to show results in [`Value::Null`].
+    /// An object at the root that has nothing to show results in
+    /// [`Value::Null`](crate::Value::Null).
     ///
     /// # Errors
     ///
     /// [`NotFound`] if nothing at the path answers that the query is allowed to see.
     pub fn run(&self, object: &(impl Inspect + ?Sized)) -> Result<Node, NotFound> {
-        match self.ask(object, self.path.as_slice(), self.depth) {
-            Some(node) => Ok(node),
-            None if self.path.is_root() => Ok(Node::Value(Value::Null)),
-            None => Err(self.explain(object)),
+        Ok(self.snapshot(object)?.to_node())
+    }
+
+    /// Asks an object that can be updated, as [`run`](Self::run) does. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`] if nothing at the path answers that the query is allowed to see.
+    pub fn run_mut(&self, object: &mut (impl InspectMut + ?Sized)) -> Result<Node, NotFound> {
+        let snapshot = self.take(&mut |req| object.inspect_mut(req))?;
+        Ok(snapshot.to_node())
+    }
+
+    /// Asks as [`run`](Self::run) does, but leaves the answers as they came: sorting, merging and
+    /// writing is done when the snapshot is written. That is several times faster than a [`Node`]
+    /// where the tree is only to be printed.
+    ///
+    /// # Errors
+    ///
+    /// [`NotFound`] if nothing at the path answers that the query is allowed to see.
+    pub fn snapshot(&self, object: &(impl Inspect + ?Sized)) -> Result<Snapshot, NotFound> {
+        self.take(&mut |req| object.inspect(req))
+    }
+
+    fn take(&self, ask: &mut dyn FnMut(Request<'_>)) -> Result<Snapshot, NotFound> {
+        let limit = self.limit();
+        let tape = self.gather(ask, None, &limit);
+        if self.path.is_root() || order::root(&tape).is_some() {
+            Ok(Snapshot::new(tape))
+        } else {
+            Err(self.explain(ask, &limit))
         }
     }
 
-    fn ask(&self, object: &(impl Inspect + ?Sized), path: &[String], depth: usize) -> Option<Node> {
-        let mut gathered = Gathered::Nothing;
-        let ask = Ask {
-            path,
+    #[cfg_attr(
+        not(feature = "std"),
+        allow(clippy::unused_self, reason = "without std there is no deadline")
+    )]
+    pub(crate) fn limit(&self) -> Limit {
+        Limit {
+            #[cfg(feature = "std")]
+            end: {
+                let now = Instant::now();
+                // No clock is a day from its end; if it were, nobody would wait.
+                now.checked_add(self.deadline).unwrap_or(now)
+            },
+        }
+    }
+
+    pub(crate) fn gather(
+        &self,
+        ask: &mut dyn FnMut(Request<'_>),
+        change: Option<Change>,
+        limit: &Limit,
+    ) -> Tape {
+        self.gather_at(self.path.as_slice(), self.depth, ask, change, limit)
+    }
+
+    fn gather_at(
+        &self,
+        path: &[String],
+        depth: usize,
+        ask: &mut dyn FnMut(Request<'_>),
+        change: Option<Change>,
+        limit: &Limit,
+    ) -> Tape {
+        let mut tape = Tape::new(path.to_vec(), change);
+        let question = Ask {
+            above: path.len(),
             depth,
+            level: 0,
             sensitivity: self.sensitivity,
             style: Style::Decimal,
         };
-        object.inspect(Request::new(ask, &mut gathered));
-        gather::finish(gathered)
+        ask(Request::new(question, &mut tape));
+        limit.wait_for(&mut tape);
+        tape
     }
 
     /// Finds how far the path leads, and what is there instead.
-    fn explain(&self, object: &(impl Inspect + ?Sized)) -> NotFound {
+    pub(crate) fn explain(&self, ask: &mut dyn FnMut(Request<'_>), limit: &Limit) -> NotFound {
         let mut names = self.path.as_slice();
         let mut children = Vec::new();
         while let Some((_, parents)) = names.split_last() {
             names = parents;
-            if let Some(node) = self.ask(object, names, 1) {
-                if let Node::Directory(directory) = node {
-                    children = directory.iter().map(|(name, _)| name.into()).collect();
+            let tape = self.gather_at(names, 1, ask, None, limit);
+            let root = order::root(&tape);
+            if root.is_some() {
+                if let Split::Directory(directory) = root.split() {
+                    children = directory.map(|(name, _)| name.into()).collect();
                 }
                 break;
             }
@@ -118,6 +231,20 @@ impl Query {
             children,
         }
     }
+
+    pub(crate) fn path_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Limit {
+    #[cfg(feature = "std")]
+    fn wait_for(&self, tape: &mut Tape) {
+        tape.wait(self.end);
+    }
+
+    #[cfg(not(feature = "std"))]
+    fn wait_for(&self, _: &mut Tape) {}
 }
 
 impl Default for Query {

@@ -1,17 +1,13 @@
-//! The question that an object answers.
+//! The question that an object answers, and a directory while its children are added.
+//!
+//! The two lead to each other: a directory asks its children, and a request is answered with a
+//! directory. What is built upon them for convenience stands in `answer`.
 
-use crate::gather::{Gathered, Name};
-use crate::response::Response;
+use crate::from_text::Invalid;
+use crate::tape::{Content, Deferral, Label, Name, Outcome, Place, Tape};
+use crate::unresolved::Unresolved;
 use crate::value::{Style, Value};
-use alloc::borrow::Cow;
-use alloc::string::{String, ToString};
 use core::fmt;
-
-/// The most levels of directories that a tree has, and the most names in a path.
-///
-/// Objects that refer to each other in a circle end here, rather than with an exhausted stack. It
-/// is low enough for JSON parsers that limit nesting (to 128 levels, commonly).
-pub const MAX_DEPTH: usize = 100;
 
 /// Tells who may see a child of a directory.
 ///
@@ -69,13 +65,70 @@ pub trait Inspect {
     fn inspect(&self, req: Request<'_>);
 }
 
+/// Shows its state as a part of a tree, and takes new values for it.
+///
+/// It answers as [`Inspect`] does. In addition an [`Update`](crate::Update) may ask a place below
+/// it to take another value; objects on the way need not know of that. Values that parse
+/// themselves from text implement it, so that a place which can be changed is made with
+/// [`Response::field_mut`] or `#[inspect(mut)]`.
+///
+/// What can change behind a shared reference, such as atomics and locks, implements it for that
+/// reference too: `&AtomicU64` is an `InspectMut`, and so `response.field_mut("limit", &mut
+/// &self.limit)` is possible in an [`Inspect`].
+///
+/// ```
+/// use inspect::InspectMut;
+/// use std::sync::Mutex;
+/// use std::sync::atomic::AtomicU64;
+///
+/// #[derive(InspectMut)]
+/// struct Limits {
+///     #[inspect(mut)]
+///     queue: u32,
+/// }
+///
+/// #[derive(inspect::Inspect)]
+/// struct Device {
+///     #[inspect(mut)]
+///     limits: Mutex<Limits>,
+///     #[inspect(mut, hex)]
+///     features: AtomicU64,
+/// }
+///
+/// let device = Device { limits: Mutex::new(Limits { queue: 8 }), features: AtomicU64::new(1) };
+/// inspect::update(&device, &"limits/queue".parse()?, "16")?;
+/// inspect::update(&device, &"features".parse()?, "0xff")?;
+/// let tree = inspect::inspect(&device);
+/// assert_eq!(tree.compact().to_string(), "{features: 0xff, limits: {queue: 16}}");
+///
+/// let error = inspect::update(&device, &"limits/queue".parse()?, "many").unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "`limits/queue` can't be \"many\": expected an integer from 0 to 4294967295",
+/// );
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be updated",
+    note = "behind a shared reference only atomics, cells and locks can be updated: derive \
+            `InspectMut` in place of `Inspect` to update plain fields, or give the field with \
+            `#[inspect(mut, with = \"...\")]` a setter (`inspect::setter`)"
+)]
+pub trait InspectMut {
+    /// Answers the request with the present state of the object, after it has changed what the
+    /// request wants changed.
+    fn inspect_mut(&mut self, req: Request<'_>);
+}
+
 /// What is asked below one place, without the place.
 #[derive(Copy, Clone)]
-pub(crate) struct Ask<'a> {
-    /// Leads from the object to the place that the query is about.
-    pub(crate) path: &'a [String],
+pub(crate) struct Ask {
+    /// How many names lead from the object to the place that the query is about.
+    pub(crate) above: usize,
     /// How many levels of directories are opened from there.
     pub(crate) depth: usize,
+    /// How many levels below the place that the query is about the object stands.
+    pub(crate) level: usize,
     pub(crate) sensitivity: Sensitivity,
     /// For integers that choose none themselves.
     pub(crate) style: Style,
@@ -86,27 +139,34 @@ pub(crate) struct Ask<'a> {
 /// It is consumed by the answer. See [`Inspect`].
 #[must_use = "a request that is dropped shows nothing; answer with `respond` or `value`"]
 pub struct Request<'a> {
-    ask: Ask<'a>,
-    place: &'a mut Gathered,
-    /// For an object that is flattened into a directory: the name of the child that stands for it
-    /// if it answers with a value.
-    flat_name: Option<Name>,
+    pub(crate) ask: Ask,
+    pub(crate) tape: &'a mut Tape,
+    /// The name of the place. For an object that is flattened into a directory, the name of the
+    /// child that stands for it if it answers with a value.
+    pub(crate) label: Label,
+    pub(crate) flat: bool,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(ask: Ask<'a>, place: &'a mut Gathered) -> Self {
+    pub(crate) fn new(ask: Ask, tape: &'a mut Tape) -> Self {
         Self {
             ask,
-            place,
-            flat_name: None,
+            tape,
+            label: Label::EMPTY,
+            flat: false,
         }
     }
 
-    pub(crate) fn flattened(ask: Ask<'a>, place: &'a mut Gathered, name: Name) -> Self {
+    /// Makes a request to an object that is flattened into a directory at the root of a tape.
+    #[cfg(feature = "std")]
+    pub(crate) fn flattened(ask: Ask, tape: &'a mut Tape, name: &str) -> Self {
+        open_root(tape, ask);
+        let label = Label::Written(tape.write_str(name));
         Self {
             ask,
-            place,
-            flat_name: Some(name),
+            tape,
+            label,
+            flat: true,
         }
     }
 
@@ -114,82 +174,156 @@ impl<'a> Request<'a> {
     ///
     /// If the place has a directory already, from another contributor, the two merge.
     pub fn respond(self) -> Response<'a> {
-        Response::new(self.ask, self.place)
+        let Self {
+            ask,
+            tape,
+            label,
+            flat,
+        } = self;
+        let open = if flat {
+            // The directory was answered for by whoever flattens the object.
+            true
+        } else if ask.level == 0 {
+            open_root(tape, ask)
+        } else {
+            let content = match ask.depth {
+                0 => Content::Unopened,
+                _ => Content::Directory,
+            };
+            tape.push(ask.level, label, content);
+            ask.depth > 0
+        };
+        Response { ask, tape, open }
+    }
+
+    /// Answers with a value that is made only if it is wanted.
+    pub(crate) fn answer(self, make: impl FnOnce(&mut Tape) -> Content) {
+        let Some(Self {
+            ask, tape, label, ..
+        }) = self.unflatten()
+        else {
+            return;
+        };
+        if ask.level == 0 {
+            if tape.place.take_value(ask.above) {
+                let content = make(tape);
+                tape.push(0, label, content);
+            } else if ask.above > 0 {
+                let (above, value) = (ask.above, true);
+                tape.push(0, label, Content::OnTheWay { above, value });
+            }
+        } else {
+            let content = make(tape);
+            tape.push(ask.level, label, content);
+        }
+    }
+
+    /// Turns the request to a flattened object into one to the child that stands for it as a
+    /// value. `None` if that child is not wanted.
+    fn unflatten(self) -> Option<Self> {
+        if !self.flat {
+            return Some(self);
+        }
+        // The child has the sensitivity that its object is flattened with.
+        let Self {
+            ask, tape, label, ..
+        } = self;
+        enter(ask, tape, label)
     }
 
     /// Answers with a value.
     pub fn value(self, value: impl Into<Value>) {
-        self.value_with(|| value.into());
+        let style = self.ask.style;
+        self.answer(|tape| tape.content(value.into(), style));
     }
 
-    /// Answers with a value that is made only if it is wanted.
-    pub(crate) fn value_with(self, value: impl FnOnce() -> Value) {
-        let Self {
-            ask,
-            place,
-            flat_name,
-        } = self;
-        match flat_name {
-            None => place.answer_value(ask.path.len(), || value().with_default_style(ask.style)),
-            Some(name) => {
-                // The directory was answered for by whoever flattens the object, and its children
-                // have the sensitivity that they are flattened with.
-                let mut response = Response::new(ask, place);
-                response.child_at(Sensitivity::Safe, name, |req| req.value_with(value));
-            }
-        }
-    }
-
-    /// Answers with the text that `value` displays.
-    pub fn display(self, value: &(impl fmt::Display + ?Sized)) {
-        self.value_with(|| Value::Text(Cow::Owned(value.to_string())));
-    }
-
-    /// Answers with the text of `value`'s `Debug`.
-    pub fn debug(self, value: &(impl fmt::Debug + ?Sized)) {
-        self.display(&format_args!("{value:?}"));
-    }
-
-    /// Answers with a directory that has the items of `items` as children, named `0`, `1`, ...
-    pub fn by_index<I>(self, items: I)
-    where
-        I: IntoIterator<Item: Inspect>,
-    {
-        let path = self.ask.path;
-        // Even if the path leads to no item: this is a directory, and no value can replace it.
-        let mut response = self.respond();
-        let mut items = items.into_iter();
-        if let Some(name) = path.first() {
-            // Goes straight to the item that the path names, if it does name one.
-            if response.is_open()
-                && let Ok(index) = name.parse::<usize>()
-                && index.to_string() == *name
-                && let Some(item) = items.nth(index)
-            {
-                response.element(name.clone(), &item);
-            }
+    /// Answers with a directory of which nothing is known but that it is one.
+    pub(crate) fn unopened(self) {
+        if self.flat || self.ask.above > 0 {
+            self.respond();
             return;
         }
-        if response.is_open() {
-            for (index, item) in items.enumerate() {
-                response.element(index.to_string(), &item);
-            }
-        }
+        let ask = Ask {
+            depth: 0,
+            ..self.ask
+        };
+        Request { ask, ..self }.respond();
     }
 
-    /// Answers with a directory that has the values of `items` as children, named by their keys.
-    pub fn by_key<I, K, V>(self, items: I)
-    where
-        I: IntoIterator<Item = (K, V)>,
-        K: fmt::Display,
-        V: Inspect,
-    {
-        let mut response = self.respond();
-        if response.is_open() {
-            for (key, item) in items {
-                response.element(key.to_string(), &item);
+    /// Passes on that an answer has not come.
+    pub(crate) fn unresolved(self, why: Unresolved) {
+        let Self {
+            ask,
+            tape,
+            label,
+            flat,
+        } = self;
+        let level = match flat && ask.above == 0 {
+            true => ask.level.saturating_add(1),
+            false => ask.level,
+        };
+        tape.push_deferral(level, label, flat, Deferral::Missing(why));
+    }
+
+    /// Tells whether an update wants exactly this place changed, and nobody has done so.
+    fn is_to_change(&self) -> bool {
+        let Some(change) = &self.tape.change else {
+            return false;
+        };
+        let above = match self.flat {
+            false => self.ask.above,
+            // The child that stands for a flattened value lies one name nearer.
+            true => {
+                let name = self.tape.name(self.label);
+                match self.ask.above.checked_sub(1) {
+                    Some(above) if self.tape.next_name(self.ask.above) == Some(name) => above,
+                    _ => return false,
+                }
             }
+        };
+        above == 0
+            && self.ask.level == 0
+            && change.outcome == Outcome::Untried
+            && matches!(self.tape.place, Place::Nothing | Place::Approached(_))
+    }
+
+    /// Changes the object if an [`Update`](crate::Update) wants exactly this place changed, and
+    /// returns the request to be answered with the value that is there then.
+    ///
+    /// `set` gets the new value as text. If it returns an error, it must have changed nothing.
+    ///
+    /// ```
+    /// use inspect::{Invalid, Request};
+    /// use std::cell::Cell;
+    ///
+    /// struct Percent(Cell<u8>);
+    ///
+    /// impl inspect::Inspect for Percent {
+    ///     fn inspect(&self, req: Request<'_>) {
+    ///         let set = |text: &str| match text.parse() {
+    ///             Ok(number @ 0..=100) => Ok(self.0.set(number)),
+    ///             _ => Err(Invalid::expected("a number from 0 to 100")),
+    ///         };
+    ///         req.update(set).value(self.0.get());
+    ///     }
+    /// }
+    ///
+    /// let load = Percent(Cell::new(5));
+    /// inspect::update(&load, &inspect::Path::ROOT, "50")?;
+    /// assert_eq!(load.0.get(), 50);
+    /// assert!(inspect::update(&load, &inspect::Path::ROOT, "101").is_err());
+    /// # Ok::<(), inspect::UpdateError>(())
+    /// ```
+    pub fn update(self, set: impl FnOnce(&str) -> Result<(), Invalid>) -> Self {
+        if self.is_to_change()
+            && let Some(change) = &mut self.tape.change
+        {
+            change.outcome = match set(&change.text) {
+                Ok(()) => Outcome::Made,
+                Err(invalid) => Outcome::Refused(invalid.into_expected()),
+            };
         }
+        self
     }
 
     /// Returns the request with another style for the integers that choose none themselves.
@@ -202,9 +336,146 @@ impl<'a> Request<'a> {
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("path", &self.ask.path)
+            .field("names_to_go", &self.ask.above)
             .field("depth", &self.ask.depth)
             .field("sensitivity", &self.ask.sensitivity)
             .finish_non_exhaustive()
+    }
+}
+
+/// Answers with a directory for the place that the query is about, or above it.
+fn open_root(tape: &mut Tape, ask: Ask) -> bool {
+    let open = tape.place.take_directory(ask.above, ask.depth > 0);
+    let content = match ask.above {
+        0 if ask.depth > 0 => Content::Directory,
+        0 => Content::Unopened,
+        above => Content::OnTheWay {
+            above,
+            value: false,
+        },
+    };
+    tape.push(0, Label::EMPTY, content);
+    open
+}
+
+/// Makes the request for a child of an open directory, if its name is wanted.
+fn enter(ask: Ask, tape: &mut Tape, label: Label) -> Option<Request<'_>> {
+    if ask.above > 0 {
+        let is_wanted = tape.next_name(ask.above) == Some(tape.name(label));
+        let ask = Ask {
+            above: ask.above.saturating_sub(1),
+            ..ask
+        };
+        return is_wanted.then(|| Request::new(ask, tape));
+    }
+    let ask = Ask {
+        // A directory with depth 0 is not open, so this takes one from at least one.
+        depth: ask.depth.saturating_sub(1),
+        level: ask.level.saturating_add(1),
+        ..ask
+    };
+    Some(Request {
+        ask,
+        tape,
+        label,
+        flat: false,
+    })
+}
+
+/// Adds children to a directory.
+///
+/// A child that the query doesn't want, by its path, depth or sensitivity, is not evaluated: the
+/// closures given to [`child`](Self::child) don't run, and no [`Inspect`] is called.
+///
+/// The methods whose name doesn't end in `_at` add children of [`Sensitivity::Default`].
+pub struct Response<'a> {
+    ask: Ask,
+    tape: &'a mut Tape,
+    /// Whether any child can be wanted.
+    open: bool,
+}
+
+impl Response<'_> {
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Returns the name of the only child that can be wanted, if there is only one.
+    pub(crate) fn wanted(&self) -> Option<&str> {
+        match self.ask.above {
+            0 => None,
+            above => self.tape.next_name(above),
+        }
+    }
+
+    /// Makes the request for a child, if it is wanted.
+    ///
+    /// Not generic, so that what is compiled once for every field is small.
+    fn enter(&mut self, level: Sensitivity, name: Name) -> Option<Request<'_>> {
+        if !self.open || level > self.ask.sensitivity {
+            return None;
+        }
+        let label = self.tape.label(name);
+        enter(self.ask, self.tape, label)
+    }
+
+    /// Adds a child that `answer` answers for.
+    pub fn child(&mut self, name: impl Into<Name>, answer: impl FnOnce(Request<'_>)) -> &mut Self {
+        self.child_at(Sensitivity::Default, name, answer)
+    }
+
+    /// Adds a child of that sensitivity, that `answer` answers for.
+    pub fn child_at(
+        &mut self,
+        level: Sensitivity,
+        name: impl Into<Name>,
+        answer: impl FnOnce(Request<'_>),
+    ) -> &mut Self {
+        if let Some(request) = self.enter(level, name.into()) {
+            answer(request);
+        }
+        self
+    }
+
+    /// Adds the children that `answer` answers with, if the query sees that sensitivity, as if
+    /// they were children of this directory.
+    pub(crate) fn flattened(
+        &mut self,
+        level: Sensitivity,
+        name: Name,
+        answer: impl FnOnce(Request<'_>),
+    ) -> &mut Self {
+        if self.open && level <= self.ask.sensitivity {
+            answer(Request {
+                ask: self.ask,
+                label: self.tape.label(name),
+                tape: self.tape,
+                flat: true,
+            });
+        }
+        self
+    }
+
+    /// Adds a part of what the directory itself stands for: whoever sees the one sees the other.
+    pub(crate) fn element(
+        &mut self,
+        name: &(impl fmt::Display + ?Sized),
+        answer: impl FnOnce(Request<'_>),
+    ) {
+        if !self.open {
+            return;
+        }
+        let written = self.tape.write(name);
+        match enter(self.ask, self.tape, Label::Written(written)) {
+            Some(request) => answer(request),
+            // Many may be passed by on the way to the one that is wanted.
+            None => self.tape.unwrite(written),
+        }
+    }
+}
+
+impl fmt::Debug for Response<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").finish_non_exhaustive()
     }
 }

@@ -1,7 +1,8 @@
 //! Ways to show an object other than its own.
 
-use crate::request::{Inspect, Request};
-use crate::value::{Style, Value};
+use crate::from_text::Invalid;
+use crate::request::{Inspect, InspectMut, Request};
+use crate::value::Style;
 use core::fmt;
 
 /// Marks what answers with integers, and so can be shown as hexadecimal, binary or a counter.
@@ -20,23 +21,36 @@ pub trait Number: Inspect {}
 /// let tree = inspect::inspect(&inspect::hex(vec![16, 255]));
 /// assert_eq!(tree.compact().to_string(), "{0: 0x10, 1: 0xff}");
 /// ```
-pub fn hex(number: impl Number) -> impl Inspect {
-    styled(number, Style::Hex)
+pub fn hex<N: Number>(number: N) -> Styled<N> {
+    Styled(number, Style::Hex)
 }
 
 /// Shows integers as binary, those in containers too, unless they choose a style themselves.
-pub fn binary(number: impl Number) -> impl Inspect {
-    styled(number, Style::Binary)
+pub fn binary<N: Number>(number: N) -> Styled<N> {
+    Styled(number, Style::Binary)
 }
 
 /// Shows integers as numbers that only grow, those in containers too, unless they choose a style
 /// themselves.
-pub fn counter(number: impl Number) -> impl Inspect {
-    styled(number, Style::Counter)
+pub fn counter<N: Number>(number: N) -> Styled<N> {
+    Styled(number, Style::Counter)
 }
 
-fn styled(number: impl Number, style: Style) -> impl Inspect {
-    from_fn(move |req| number.inspect(req.with_style(style)))
+/// Shows the integers of something in another style. It is made by [`hex`], [`binary`] and
+/// [`counter`].
+#[derive(Copy, Clone, Debug)]
+pub struct Styled<N>(N, Style);
+
+impl<N: Inspect> Inspect for Styled<N> {
+    fn inspect(&self, req: Request<'_>) {
+        self.0.inspect(req.with_style(self.1));
+    }
+}
+
+impl<N: InspectMut> InspectMut for Styled<N> {
+    fn inspect_mut(&mut self, req: Request<'_>) {
+        self.0.inspect_mut(req.with_style(self.1));
+    }
 }
 
 /// Shows what `value` displays, as text.
@@ -51,7 +65,7 @@ pub fn debug(value: impl fmt::Debug) -> impl Inspect {
 
 /// Shows bytes as one value, rather than as a directory of numbers.
 pub fn bytes(bytes: impl AsRef<[u8]>) -> impl Inspect {
-    from_fn(move |req| req.value_with(|| Value::from(bytes.as_ref())))
+    from_fn(move |req| req.bytes(&bytes))
 }
 
 /// Shows whatever a closure answers. It can be asked several times.
@@ -60,14 +74,117 @@ pub fn bytes(bytes: impl AsRef<[u8]>) -> impl Inspect {
 /// let load = inspect::from_fn(|req| req.value(0.5));
 /// assert_eq!(inspect::inspect(&load).to_string(), "0.5");
 /// ```
-pub fn from_fn(answer: impl Fn(Request<'_>)) -> impl Inspect {
+pub fn from_fn<F: Fn(Request<'_>)>(answer: F) -> FromFn<F> {
     FromFn(answer)
 }
 
-struct FromFn<F>(F);
+/// Shows whatever a closure answers. It is made by [`from_fn`].
+#[derive(Copy, Clone)]
+pub struct FromFn<F>(F);
 
 impl<F: Fn(Request<'_>)> Inspect for FromFn<F> {
     fn inspect(&self, req: Request<'_>) {
         (self.0)(req);
+    }
+}
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFn").finish_non_exhaustive()
+    }
+}
+
+/// Shows whatever a closure answers, which may change what it has captured exclusively.
+///
+/// ```
+/// let mut limit = 5_u32;
+/// let mut queue = inspect::from_fn_mut(|req| {
+///     req.respond().field_mut("limit", &mut limit);
+/// });
+/// inspect::Update::new("limit".parse()?, "6").run_mut(&mut queue)?;
+/// assert_eq!(limit, 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn from_fn_mut<F: FnMut(Request<'_>)>(answer: F) -> FromFnMut<F> {
+    FromFnMut(answer)
+}
+
+/// Shows whatever a closure answers. It is made by [`from_fn_mut`].
+pub struct FromFnMut<F>(F);
+
+impl<F: FnMut(Request<'_>)> InspectMut for FromFnMut<F> {
+    fn inspect_mut(&mut self, req: Request<'_>) {
+        (self.0)(req);
+    }
+}
+
+impl<F> fmt::Debug for FromFnMut<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromFnMut").finish_non_exhaustive()
+    }
+}
+
+/// Shows what `get` returns, and lets updates change it through `set`, which gets the new value as
+/// text. If `set` returns an error, it must have changed nothing.
+///
+/// ```
+/// use inspect::{Invalid, Path};
+/// use std::cell::Cell;
+///
+/// let level = Cell::new("quiet");
+/// let log = inspect::setter(
+///     || level.get(),
+///     |text| match text {
+///         "quiet" => Ok(level.set("quiet")),
+///         "loud" => Ok(level.set("loud")),
+///         _ => Err(Invalid::expected("`quiet` or `loud`")),
+///     },
+/// );
+/// inspect::update(&log, &Path::ROOT, "loud")?;
+/// assert_eq!(level.get(), "loud");
+/// # Ok::<(), inspect::UpdateError>(())
+/// ```
+pub fn setter<T, G, S>(get: G, set: S) -> Setter<G, S>
+where
+    T: Inspect,
+    G: Fn() -> T,
+    S: Fn(&str) -> Result<(), Invalid>,
+{
+    Setter { get, set }
+}
+
+/// Shows and changes something by two functions. It is made by [`setter`].
+#[derive(Copy, Clone)]
+pub struct Setter<G, S> {
+    get: G,
+    set: S,
+}
+
+impl<T, G, S> Inspect for Setter<G, S>
+where
+    T: Inspect,
+    G: Fn() -> T,
+    S: Fn(&str) -> Result<(), Invalid>,
+{
+    fn inspect(&self, req: Request<'_>) {
+        let req = req.update(&self.set);
+        (self.get)().inspect(req);
+    }
+}
+
+impl<T, G, S> InspectMut for Setter<G, S>
+where
+    T: Inspect,
+    G: Fn() -> T,
+    S: Fn(&str) -> Result<(), Invalid>,
+{
+    fn inspect_mut(&mut self, req: Request<'_>) {
+        self.inspect(req);
+    }
+}
+
+impl<G, S> fmt::Debug for Setter<G, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setter").finish_non_exhaustive()
     }
 }

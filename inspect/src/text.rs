@@ -3,17 +3,24 @@
 //! What could be taken for something else is quoted, and characters that would act on a terminal
 //! are escaped, so that a name which a guest has chosen can't forge a line.
 
-use crate::node::{Directory, Node};
+use crate::node::Node;
+use crate::snapshot::Snapshot;
+use crate::tree::{Leaf, Split, Tree};
 use crate::value::{Style, Value};
+use alloc::string::String;
 use core::fmt::{self, Write};
 
 /// Writes the tree as indented lines, without a line break at the end.
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(directory) if !directory.is_empty() => lines(f, directory, 0),
-            node => leaf(f, node, Layout::Lines),
-        }
+        f.write_str(&to_text(&self))
+    }
+}
+
+/// Writes the tree as indented lines, without a line break at the end.
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
     }
 }
 
@@ -21,34 +28,47 @@ impl Node {
     /// Returns what displays the tree in one line.
     #[must_use]
     pub fn compact(&self) -> Compact<'_> {
-        Compact(self)
+        Compact(Either::Node(self))
+    }
+}
+
+impl Snapshot {
+    /// Returns what displays the tree in one line.
+    #[must_use]
+    pub fn compact(&self) -> Compact<'_> {
+        Compact(Either::Snapshot(self))
+    }
+
+    /// Returns the tree as indented lines, without a line break at the end: what `Display` writes,
+    /// without a copy.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        to_text(&self.root())
     }
 }
 
 /// Displays a tree in one line: `{gpa: 0x1000, slots: {0: none}}`.
 #[derive(Copy, Clone, Debug)]
-pub struct Compact<'a>(&'a Node);
+pub struct Compact<'a>(Either<'a>);
+
+#[derive(Copy, Clone, Debug)]
+enum Either<'a> {
+    Node(&'a Node),
+    Snapshot(&'a Snapshot),
+}
 
 impl fmt::Display for Compact<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Node::Directory(directory) = self.0 else {
-            return leaf(f, self.0, Layout::Compact);
-        };
-        f.write_str("{")?;
-        for (index, (name, node)) in directory.iter().enumerate() {
-            if index > 0 {
-                f.write_str(", ")?;
-            }
-            quote(f, name, is_plain_name(name))?;
-            write!(f, ": {}", node.compact())?;
+        match self.0 {
+            Either::Node(node) => compact(f, &node),
+            Either::Snapshot(snapshot) => compact(f, &snapshot.root()),
         }
-        f.write_str("}")
     }
 }
 
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        value(f, self, Layout::Lines)
+        value(f, Leaf::from(self), Layout::Lines)
     }
 }
 
@@ -58,53 +78,101 @@ enum Layout {
     Compact,
 }
 
-fn lines(f: &mut fmt::Formatter<'_>, directory: &Directory, level: usize) -> fmt::Result {
-    for (index, (name, node)) in directory.iter().enumerate() {
+fn compact<'t>(f: &mut impl Write, tree: &impl Tree<'t>) -> fmt::Result {
+    let directory = match tree.split() {
+        Split::Directory(directory) => directory,
+        other => return end(f, other, Layout::Compact),
+    };
+    f.write_str("{")?;
+    for (index, (name, node)) in directory.enumerate() {
+        if index > 0 {
+            f.write_str(", ")?;
+        }
+        quote(f, name, is_plain_name(name))?;
+        f.write_str(": ")?;
+        compact(f, &node)?;
+    }
+    f.write_str("}")
+}
+
+/// Writes the lines to a string first: that is faster than to write pieces to a formatter.
+fn to_text<'t>(tree: &impl Tree<'t>) -> String {
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = lines(&mut text, tree);
+    text
+}
+
+fn lines<'t, T: Tree<'t>>(f: &mut impl Write, tree: &T) -> fmt::Result {
+    match tree.split() {
+        Split::Directory(directory) if directory.len() > 0 => children::<T>(f, directory, 0),
+        other => end(f, other, Layout::Lines),
+    }
+}
+
+fn children<'t, T: Tree<'t>>(
+    f: &mut impl Write,
+    directory: T::Children,
+    level: usize,
+) -> fmt::Result {
+    for (index, (name, node)) in directory.enumerate() {
         if index > 0 || level > 0 {
             f.write_str("\n")?;
         }
-        for _ in 0..level {
-            f.write_str("  ")?;
-        }
+        indent(f, level)?;
         quote(f, name, is_plain_name(name))?;
         f.write_str(":")?;
-        match node {
-            Node::Directory(directory) if !directory.is_empty() => {
-                lines(f, directory, level.saturating_add(1))?;
+        match node.split() {
+            Split::Directory(directory) if directory.len() > 0 => {
+                children::<T>(f, directory, level.saturating_add(1))?;
             }
-            node => {
+            other => {
                 f.write_str(" ")?;
-                leaf(f, node, Layout::Lines)?;
+                end(f, other, Layout::Lines)?;
             }
         }
     }
     Ok(())
 }
 
+fn indent(f: &mut impl Write, level: usize) -> fmt::Result {
+    const SPACES: &str = "                ";
+
+    let mut width = level.saturating_mul(2);
+    while width > 0 {
+        let spaces = SPACES.get(..width).unwrap_or(SPACES);
+        f.write_str(spaces)?;
+        width = width.saturating_sub(spaces.len());
+    }
+    Ok(())
+}
+
 /// Writes what has no children.
-fn leaf(f: &mut fmt::Formatter<'_>, node: &Node, layout: Layout) -> fmt::Result {
-    match node {
-        Node::Value(leaf) => value(f, leaf, layout),
-        Node::Directory(_) => f.write_str("{}"),
-        Node::Unopened => f.write_str("..."),
+fn end<C>(f: &mut impl Write, split: Split<'_, C>, layout: Layout) -> fmt::Result {
+    match split {
+        Split::Leaf(leaf) => value(f, leaf, layout),
+        Split::Directory(_) => f.write_str("{}"),
+        Split::Unopened => f.write_str("..."),
+        Split::Unresolved(why) => write!(f, "... ({why})"),
     }
 }
 
-fn value(f: &mut fmt::Formatter<'_>, value: &Value, layout: Layout) -> fmt::Result {
-    match value {
-        Value::Null => f.write_str("none"),
-        Value::Bool(truth) => write!(f, "{truth}"),
-        Value::Unsigned(number, style) => integer(f, *number, *style),
-        Value::Signed(number, style) => {
-            if *number < 0 {
+fn value(f: &mut impl Write, leaf: Leaf<'_>, layout: Layout) -> fmt::Result {
+    match leaf {
+        Leaf::Null => f.write_str("none"),
+        Leaf::Bool(true) => f.write_str("true"),
+        Leaf::Bool(false) => f.write_str("false"),
+        Leaf::Unsigned(number, style) => integer(f, number, style),
+        Leaf::Signed(number, style) => {
+            if number < 0 {
                 f.write_str("-")?;
             }
-            integer(f, number.unsigned_abs(), *style)
+            integer(f, number.unsigned_abs(), style)
         }
         // Unlike `Display`, `Debug` keeps a float apart from an integer, and very large ones short.
-        Value::Float(number) => write!(f, "{number:?}"),
-        Value::Text(text) => quote(f, text, is_plain_text(text, layout)),
-        Value::Bytes(bytes) => {
+        Leaf::Float(number) => write!(f, "{number:?}"),
+        Leaf::Text(text) => quote(f, text, is_plain_text(text, layout)),
+        Leaf::Bytes(bytes) => {
             f.write_str("[")?;
             for (index, byte) in bytes.iter().enumerate() {
                 let space = if index > 0 { " " } else { "" };
@@ -112,33 +180,69 @@ fn value(f: &mut fmt::Formatter<'_>, value: &Value, layout: Layout) -> fmt::Resu
             }
             f.write_str("]")
         }
-        Value::Duration(duration) => write!(f, "{duration:?}"),
+        Leaf::Duration(duration) => write!(f, "{duration:?}"),
     }
 }
 
-fn integer(f: &mut fmt::Formatter<'_>, number: u64, style: Style) -> fmt::Result {
-    match style {
-        Style::Decimal | Style::Counter => write!(f, "{number}"),
-        Style::Hex => write!(f, "{number:#x}"),
-        Style::Binary => write!(f, "{number:#b}"),
+/// Writes an integer. Most values are integers, and `format_args!` takes several times as long.
+fn integer(f: &mut impl Write, number: u64, style: Style) -> fmt::Result {
+    let (prefix, radix) = match style {
+        Style::Decimal | Style::Counter => ("", 10),
+        Style::Hex => ("0x", 16),
+        Style::Binary => ("0b", 2),
+    };
+    // The last digits first, from the end of what the longest number takes.
+    let mut digits = [b'0'; 64];
+    let mut start = digits.len();
+    let mut rest = number;
+    for (index, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = match u8::try_from(rest % radix) {
+            Ok(value @ 0..=9) => b'0' + value,
+            Ok(value @ 10..=15) => b'a' + (value - 10),
+            _ => b'?',
+        };
+        start = index;
+        rest /= radix;
+        if rest == 0 {
+            break;
+        }
     }
+    f.write_str(prefix)?;
+    let digits = digits.get(start..).map(core::str::from_utf8);
+    f.write_str(digits.and_then(Result::ok).unwrap_or_default())
 }
 
 /// Tells whether a name needs no quotes in front of a colon.
 fn is_plain_name(name: &str) -> bool {
-    is_plain(name)
-        && !name.contains([',', '{', '}'])
-        && !name.contains(": ")
-        && !name.ends_with(':')
+    is_identifier(name)
+        || is_plain(name)
+            && !name.contains([',', '{', '}'])
+            && !name.contains(": ")
+            && !name.ends_with(':')
 }
 
 /// Tells whether a text needs no quotes at the end of a line, or between commas.
 fn is_plain_text(text: &str, layout: Layout) -> bool {
-    let taken = matches!(text, "none" | "{}" | "...");
+    if is_identifier(text) {
+        return text != "none";
+    }
+    let taken = text == "{}" || text.starts_with("...");
     is_plain(text) && !taken && (layout == Layout::Lines || !text.contains([',', '{', '}']))
 }
 
+/// Tells whether a text is like an identifier, as nearly all names are: this is found out fast.
+fn is_identifier(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !text.is_empty() && text.bytes().all(is_part)
+}
+
 fn is_plain(text: &str) -> bool {
+    // Nearly all text is of this kind, and decoding characters takes much longer.
+    if let [first, .., last] | [first @ last] = text.as_bytes()
+        && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    {
+        return *first != b' ' && *last != b' ' && *first != b'"';
+    }
     !text.is_empty()
         && text.trim() == text
         && !text.starts_with('"')
@@ -155,7 +259,7 @@ fn is_hostile(character: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
-fn quote(f: &mut fmt::Formatter<'_>, text: &str, plain: bool) -> fmt::Result {
+fn quote(f: &mut impl Write, text: &str, plain: bool) -> fmt::Result {
     if plain {
         return f.write_str(text);
     }

@@ -61,16 +61,6 @@ impl Value {
         }
     }
 
-    /// Gives an integer the style that was asked for from outside, unless it has chosen its own.
-    pub(crate) fn with_default_style(self, style: Style) -> Self {
-        match self {
-            Self::Unsigned(_, Style::Decimal) | Self::Signed(_, Style::Decimal) => {
-                self.with_style(style)
-            }
-            other => other,
-        }
-    }
-
     /// Returns the integer, if the value is one and not negative.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {

@@ -563,3 +563,69 @@ fn hand_written_and_derived_mix() {
         expect!["{hand: {range: 0x0-0x1000, slots: 3}}"],
     );
 }
+
+#[test]
+fn formats() {
+    #[derive(Inspect)]
+    struct S<T> {
+        #[inspect(format = "{:#06x}")]
+        a: T,
+        #[inspect(format = "{0} is {0:?}", iter_by_index)]
+        b: Vec<&'static str>,
+        #[inspect(format = "<{:>3}>", with = "Opaque::number")]
+        c: Opaque,
+        #[inspect(format = "{{{:.1}}}", iter_by_key)]
+        d: BTreeMap<u8, f32>,
+    }
+    check(
+        &S {
+            a: 255_u8,
+            b: vec!["x"],
+            c: Opaque(7),
+            d: BTreeMap::from([(1, 0.25)]),
+        },
+        expect![[r#"{a: 0x00ff, b: {0: x is "x"}, c: <  7>, d: {1: "{0.2}"}}"#]],
+    );
+}
+
+#[test]
+fn external_tag_says_what_holds_anyway() {
+    #[derive(Inspect)]
+    #[inspect(external_tag)]
+    enum E {
+        A,
+        B(u8),
+    }
+    check(&[E::A, E::B(1)], expect!["{0: A, 1: {B: {0: 1}}}"]);
+}
+
+#[test]
+fn untagged_enum() {
+    #[derive(Inspect)]
+    #[inspect(untagged)]
+    enum Source<'a, T> {
+        #[inspect(rename = "nowhere")]
+        Nothing,
+        File {
+            path: &'a str,
+            #[inspect(sensitive)]
+            contents: T,
+        },
+        #[inspect(transparent)]
+        Address(#[inspect(hex)] u64),
+        Pair(u8, #[inspect(flatten)] BTreeMap<&'a str, u8>),
+    }
+    let file = Source::File {
+        path: "a",
+        contents: 1_u8,
+    };
+    check(
+        &[
+            Source::Nothing,
+            file,
+            Source::Address(16),
+            Source::Pair(1, BTreeMap::from([("x", 2)])),
+        ],
+        expect!["{0: nowhere, 1: {path: a}, 2: 0x10, 3: {0: 1, x: 2}}"],
+    );
+}

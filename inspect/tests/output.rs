@@ -6,7 +6,7 @@
 )]
 
 use expect_test::{Expect, expect};
-use inspect::{Inspect, Node, Query, Request, Value};
+use inspect::{Inspect, Node, Query, Request, Unresolved, Value};
 use proptest::prelude::*;
 use std::borrow::Cow;
 use std::time::Duration;
@@ -33,6 +33,9 @@ impl Inspect for All {
             .value("writable", true)
             .value("nothing", None::<u8>)
             .value("took", Duration::from_micros(1_500))
+            .value("zero", 0)
+            .binary("all bits", u64::MAX)
+            .hex("all digits", 0x0123_4567_89ab_cdef_u64)
             .bytes("id", &[0xde, 0xad, 0xbe, 0xef])
             .bytes("no bytes", "")
             .debug("debug", &Some(1))
@@ -49,6 +52,8 @@ impl Inspect for All {
 #[test]
 fn indented_text() {
     expect![[r#"
+        all bits: 0b1111111111111111111111111111111111111111111111111111111111111111
+        all digits: 0x123456789abcdef
         debug: Some(1)
         empty: {}
         faults: 18446744073709551615
@@ -75,19 +80,20 @@ fn indented_text() {
             1: 3
         took: 1.5ms
         whole: 1.0
-        writable: true"#]]
+        writable: true
+        zero: 0"#]]
     .assert_eq(&inspect::inspect(&All).to_string());
 }
 
 #[test]
 fn compact_text() {
-    expect!["{debug: Some(1), empty: {}, faults: 18446744073709551615, flags: 0b101, gpa: 0xf0000, id: [de ad be ef], infinite: inf, lowest: -9223372036854775808, name: ram below 4 GiB, nan: NaN, negative: -0b10, negative infinite: -inf, no bytes: [], nothing: none, offset: -0x10, range: 0x0-0x100000, ratio: 0.5, regions: {9: {}, 10: {0: 1}, 100: {0: 2, 1: 3}}, took: 1.5ms, whole: 1.0, writable: true}"].assert_eq(&inspect::inspect(&All).compact().to_string());
+    expect!["{all bits: 0b1111111111111111111111111111111111111111111111111111111111111111, all digits: 0x123456789abcdef, debug: Some(1), empty: {}, faults: 18446744073709551615, flags: 0b101, gpa: 0xf0000, id: [de ad be ef], infinite: inf, lowest: -9223372036854775808, name: ram below 4 GiB, nan: NaN, negative: -0b10, negative infinite: -inf, no bytes: [], nothing: none, offset: -0x10, range: 0x0-0x100000, ratio: 0.5, regions: {9: {}, 10: {0: 1}, 100: {0: 2, 1: 3}}, took: 1.5ms, whole: 1.0, writable: true, zero: 0}"].assert_eq(&inspect::inspect(&All).compact().to_string());
 }
 
 #[test]
 fn json_text() {
     let node = inspect::inspect(&All);
-    expect![[r#"{"debug":"Some(1)","empty":{},"faults":18446744073709551615,"flags":5,"gpa":983040,"id":"3q2+7w==","infinite":"inf","lowest":-9223372036854775808,"name":"ram below 4 GiB","nan":"NaN","negative":-2,"negative infinite":"-inf","no bytes":"","nothing":null,"offset":-16,"range":"0x0-0x100000","ratio":0.5,"regions":{"9":{},"10":{"0":1},"100":{"0":2,"1":3}},"took":0.0015,"whole":1.0,"writable":true}"#]].assert_eq(&node.to_json_string());
+    expect![[r#"{"all bits":18446744073709551615,"all digits":81985529216486895,"debug":"Some(1)","empty":{},"faults":18446744073709551615,"flags":5,"gpa":983040,"id":"3q2+7w==","infinite":"inf","lowest":-9223372036854775808,"name":"ram below 4 GiB","nan":"NaN","negative":-2,"negative infinite":"-inf","no bytes":"","nothing":null,"offset":-16,"range":"0x0-0x100000","ratio":0.5,"regions":{"9":{},"10":{"0":1},"100":{"0":2,"1":3}},"took":0.0015,"whole":1.0,"writable":true,"zero":0}"#]].assert_eq(&node.to_json_string());
     let parsed: serde_json::Value = serde_json::from_str(&node.to_json_string()).unwrap();
     assert_eq!(parsed, node.to_json());
 }
@@ -267,7 +273,12 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn node() -> impl Strategy<Value = Node> {
-    let leaf = prop_oneof![value().prop_map(Node::from), Just(Node::Unopened)];
+    let leaf = prop_oneof![
+        8 => value().prop_map(Node::from),
+        1 => Just(Node::Unopened),
+        1 => Just(Node::Unresolved(Unresolved::Late)),
+        1 => Just(Node::Unresolved(Unresolved::Dropped)),
+    ];
     leaf.prop_recursive(4, 40, 6, |inner| {
         proptest::collection::vec((any::<String>(), inner), 0..6)
             .prop_map(|children| Node::Directory(children.into_iter().collect()))

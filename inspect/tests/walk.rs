@@ -240,6 +240,25 @@ proptest! {
     }
 
     #[test]
+    fn snapshots_are_written_as_nodes_are(object in object(), sensitivity in level()) {
+        let query = Query::new().sensitivity(sensitivity);
+        let snapshot = query.snapshot(&object).unwrap();
+        let node = query.run(&object).unwrap();
+        prop_assert_eq!(snapshot.to_text(), node.to_string());
+        prop_assert_eq!(snapshot.to_string(), node.to_string());
+        prop_assert_eq!(snapshot.compact().to_string(), node.compact().to_string());
+        #[cfg(feature = "json")]
+        prop_assert_eq!(snapshot.to_json_string(), node.to_json_string());
+        prop_assert_eq!(snapshot.to_node(), node);
+    }
+
+    #[test]
+    fn a_tree_shows_again_as_itself(object in object(), depth in 0_usize..4) {
+        let node = Query::new().depth(depth).run(&object).unwrap();
+        prop_assert_eq!(&inspect::inspect(&node), &node);
+    }
+
+    #[test]
     fn directories_merge_when_collected(
         children in proptest::collection::vec((name(), object()), 0..8),
     ) {

@@ -1,6 +1,6 @@
 //! What an implementation demands of the generic parameters.
 
-use crate::check::{Field, Form, Model, Shape, Walk};
+use crate::model::{Field, Form, Model, Reach, Shape, Trait, Walk};
 use proc_macro2::{TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use std::collections::HashSet;
@@ -33,47 +33,105 @@ pub(crate) fn predicates(model: &Model<'_>) -> Vec<TokenStream> {
             return vec![quote!(Self: #demand)];
         }
         Shape::Struct(contents, _) => contents.fields().collect(),
-        Shape::External(variants) | Shape::Tagged { variants, .. } => variants
-            .iter()
-            .flat_map(|variant| variant.contents.fields())
-            .collect(),
+        Shape::External(variants) | Shape::Untagged(variants) | Shape::Tagged { variants, .. } => {
+            variants
+                .iter()
+                .flat_map(|variant| variant.contents.fields())
+                .collect()
+        }
     };
 
     let mut known = HashSet::new();
     let mut predicates = Vec::new();
+    let mut add = |predicate: TokenStream| {
+        if known.insert(predicate.to_string()) {
+            predicates.push(predicate);
+        }
+    };
     for field in fields {
-        let Some(demand) = demand(field) else {
-            continue;
-        };
-        if is_phantom_data(field.ty) {
+        if field.render.with.is_some() || is_phantom_data(field.ty) {
+            // Nothing is known of what `with` returns.
             continue;
         }
         let mut uses = Vec::new();
         find_uses(field.ty.to_token_stream(), &parameters, &mut uses);
-        for used in uses {
-            let predicate = quote!(#used: #demand);
-            if known.insert(predicate.to_string()) {
-                predicates.push(predicate);
+        for demand in demands(field) {
+            for used in &uses {
+                add(quote!(#used: #demand));
             }
+        }
+        if uses.is_empty() {
+            continue;
+        }
+        // What can be updated behind a reference depends on the type around the parameter: a lock
+        // asks less of it than a list.
+        let ty = field.ty;
+        match (&field.render.reach, model.implemented, field.render.walk) {
+            (Reach::Update, Trait::Inspect, Walk::Whole) => {
+                add(quote!(for<'inspect> &'inspect #ty: ::inspect::InspectMut));
+            }
+            (Reach::Update, Trait::Inspect, _) => {
+                for used in &uses {
+                    add(quote!(for<'inspect> &'inspect #used: ::inspect::InspectMut));
+                }
+            }
+            (Reach::Update, Trait::InspectMut, _) => {
+                for used in &uses {
+                    add(quote!(#used: ::inspect::InspectMut));
+                }
+            }
+            _ => {}
         }
     }
     predicates
 }
 
-/// Returns the trait that shows the field. Nothing is known of what `with` returns.
-fn demand(field: &Field<'_>) -> Option<TokenStream> {
-    if field.render.with.is_some() {
-        return None;
-    }
-    Some(match (field.render.form, field.render.walk) {
+/// Returns the traits that show the field.
+fn demands(field: &Field<'_>) -> Vec<TokenStream> {
+    let demand = match (&field.render.form, &field.render.reach) {
+        // Nothing is known of what receives a message, and what can be updated is not shown by
+        // `Inspect`.
+        (_, Reach::Send(_)) | (Form::Own, Reach::Update) => return Vec::new(),
         (Form::Own, _) => quote!(::inspect::Inspect),
         (Form::Hex | Form::Binary | Form::Counter, _) => quote!(::inspect::Number),
         // `Vec<T>` is bytes for one `T` only; `T` itself is what has to be bytes elsewhere.
-        (Form::Bytes, Walk::Whole) if !is_parameter_like(field.ty) => return None,
-        (Form::Bytes, _) => quote!(::core::convert::AsRef<[u8]>),
+        (Form::Bytes, _) => {
+            if field.render.walk == Walk::Whole && !is_parameter_like(field.ty) {
+                return Vec::new();
+            }
+            quote!(::core::convert::AsRef<[u8]>)
+        }
         (Form::Display, _) => quote!(::core::fmt::Display),
         (Form::Debug, _) => quote!(::core::fmt::Debug),
-    })
+        (Form::Format(format), _) => return formatted(&format.value()),
+    };
+    vec![demand]
+}
+
+/// Returns the traits by which a format string shows its argument.
+fn formatted(format: &str) -> Vec<TokenStream> {
+    let plain = format.replace("{{", "").replace("}}", "");
+    let placeholders = plain
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split('}').next());
+    let demand = placeholders.map(|placeholder| {
+        let kind = placeholder
+            .split_once(':')
+            .map_or("", |(_, kind)| kind.trim_end());
+        match kind.chars().last() {
+            Some('?') => quote!(::core::fmt::Debug),
+            Some('x') => quote!(::core::fmt::LowerHex),
+            Some('X') => quote!(::core::fmt::UpperHex),
+            Some('o') => quote!(::core::fmt::Octal),
+            Some('b') => quote!(::core::fmt::Binary),
+            Some('e') => quote!(::core::fmt::LowerExp),
+            Some('E') => quote!(::core::fmt::UpperExp),
+            Some('p') => quote!(::core::fmt::Pointer),
+            _ => quote!(::core::fmt::Display),
+        }
+    });
+    demand.collect()
 }
 
 /// Tells whether a type is nothing but a path without arguments, as a parameter is.

@@ -1,112 +1,21 @@
 //! From a type and its attributes to a model in which every combination has a meaning.
 
+use crate::model::{
+    Contents, Field, Form, Level, Model, Reach, Render, Shape, Trait, Variant, Walk,
+};
 use crate::parse::{self, Attribute, Attributes, Errors, Place, Word};
 use proc_macro2::Span;
 use std::collections::HashMap;
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{
-    Data, DeriveInput, Error, ExprPath, Fields, Generics, Ident, Index, Member, Type,
-    WherePredicate,
-};
-
-/// A type with what its implementation of `Inspect` does.
-pub(crate) struct Model<'a> {
-    pub(crate) ident: &'a Ident,
-    pub(crate) generics: &'a Generics,
-    /// In place of the derived bounds.
-    pub(crate) bound: Option<Vec<WherePredicate>>,
-    pub(crate) shape: Shape<'a>,
-}
-
-pub(crate) enum Shape<'a> {
-    /// The object is shown as one, without its fields.
-    Whole(Render),
-    Struct(Contents<'a>, Option<ExprPath>),
-    /// The variant's name stands above the fields.
-    External(Vec<Variant<'a>>),
-    Tagged {
-        tag: String,
-        variants: Vec<Variant<'a>>,
-        extra: Option<ExprPath>,
-    },
-}
-
-pub(crate) struct Variant<'a> {
-    pub(crate) ident: &'a Ident,
-    pub(crate) name: String,
-    pub(crate) contents: Contents<'a>,
-}
-
-/// What is inside of a struct or a variant.
-pub(crate) enum Contents<'a> {
-    /// A unit struct or variant.
-    Nothing,
-    /// The field stands in the place of what it lies in.
-    Transparent(Field<'a>),
-    /// Without those that are skipped.
-    Fields(Vec<Field<'a>>),
-}
-
-impl<'a> Contents<'a> {
-    /// Returns the shown fields.
-    pub(crate) fn fields(&self) -> impl Iterator<Item = &Field<'a>> {
-        match self {
-            Self::Nothing => [].iter(),
-            Self::Transparent(field) => std::slice::from_ref(field).iter(),
-            Self::Fields(fields) => fields.iter(),
-        }
-    }
-}
-
-pub(crate) struct Field<'a> {
-    pub(crate) member: Member,
-    pub(crate) ty: &'a Type,
-    pub(crate) name: String,
-    pub(crate) flatten: bool,
-    pub(crate) level: Level,
-    pub(crate) render: Render,
-}
-
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(crate) enum Level {
-    Safe,
-    Default,
-    Sensitive,
-}
-
-/// How something is shown: `with` is called first, its result is walked, and each item of that has
-/// the form.
-pub(crate) struct Render {
-    pub(crate) with: Option<ExprPath>,
-    pub(crate) walk: Walk,
-    pub(crate) form: Form,
-}
-
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(crate) enum Walk {
-    Whole,
-    ByIndex,
-    ByKey,
-}
-
-#[derive(Copy, Clone, PartialEq, Eq)]
-pub(crate) enum Form {
-    Own,
-    Hex,
-    Binary,
-    Counter,
-    Bytes,
-    Display,
-    Debug,
-}
+use syn::{Data, DeriveInput, Error, Fields, Index, Member};
 
 /// Checks a type.
 ///
 /// # Errors
 ///
 /// All mistakes, combined into one error.
-pub(crate) fn check(input: &DeriveInput) -> Result<Model<'_>, Error> {
+pub(crate) fn check(input: &DeriveInput, implemented: Trait) -> Result<Model<'_>, Error> {
     let mut errors = Errors::default();
     for parameter in &input.generics.params {
         let attributes = match parameter {
@@ -127,14 +36,14 @@ pub(crate) fn check(input: &DeriveInput) -> Result<Model<'_>, Error> {
 
     let shape = match &input.data {
         Data::Struct(data) => {
-            if let Some(transparent) = attributes.get(Word::Transparent) {
-                check_transparent_struct(transparent, &attributes, &mut errors);
-            }
+            let why = "the field is seen by whoever sees the struct";
+            check_transparent_levels(&attributes, why, &mut errors);
             let contents = contents(&data.fields, &attributes, level, &mut errors);
             Shape::Struct(contents, extra)
         }
         Data::Enum(data) => {
-            let variants = variants(data, level, &mut errors);
+            let untagged = attributes.has(Word::Untagged);
+            let variants = variants(data, level, untagged, &mut errors);
             let any_field = variants
                 .iter()
                 .any(|variant| variant.contents.fields().count() > 0);
@@ -156,7 +65,10 @@ pub(crate) fn check(input: &DeriveInput) -> Result<Model<'_>, Error> {
                              directory to add children to",
                         );
                     }
-                    Shape::External(variants)
+                    match untagged {
+                        true => Shape::Untagged(variants),
+                        false => Shape::External(variants),
+                    }
                 }
             }
         }
@@ -173,12 +85,14 @@ pub(crate) fn check(input: &DeriveInput) -> Result<Model<'_>, Error> {
     let shape = match whole {
         true => {
             check_no_field_attributes(input, &attributes, &mut errors);
+            check_whole_is_shown(implemented, &attributes, &mut errors);
             Shape::Whole(render(&attributes))
         }
         false => shape,
     };
     errors.finish()?;
     Ok(Model {
+        implemented,
         ident: &input.ident,
         generics: &input.generics,
         bound: attributes.predicates(Word::Bound).map(<[_]>::to_vec),
@@ -197,7 +111,14 @@ const FORMS: &[Word] = &[
     Word::Bytes,
     Word::Display,
     Word::Debug,
+    Word::Format,
 ];
+
+/// The words that say which text stands for something.
+const TEXTS: &[Word] = &[Word::Bytes, Word::Display, Word::Debug, Word::Format];
+
+/// The words that say what becomes of the name of an enum's variant.
+const TAGS: &[Word] = &[Word::Tag, Word::ExternalTag, Word::Untagged];
 
 /// Tells why two words can't stand at the same place, where `walks` says whether items are iterated
 /// over.
@@ -220,8 +141,18 @@ fn contradiction(first: Word, second: Word, walks: bool) -> Option<&'static str>
     if both(&[Word::Flatten], &[Word::Rename]) {
         return Some("a flattened field has no name of its own");
     }
-    if both(&[Word::Flatten], &[Word::Bytes, Word::Display, Word::Debug]) && !walks {
+    if both(&[Word::Flatten], TEXTS) && !walks {
         return Some("a single value has no children");
+    }
+    if both(TAGS, TAGS) {
+        return Some("the name of a variant has one place only");
+    }
+    if both(&[Word::Mut], TEXTS) {
+        return Some("a new value is not read in the form in which this is shown");
+    }
+    let shown = [Word::With, Word::IterByIndex, Word::IterByKey, Word::Mut];
+    if both(&[Word::Send], FORMS) || both(&[Word::Send], &shown) {
+        return Some("whoever receives the request says how it is answered");
     }
     if both(&[Word::Transparent], &[Word::Extra]) {
         return Some("a transparent type has no directory of its own to add children to");
@@ -297,9 +228,27 @@ fn check_no_field_attributes(input: &DeriveInput, attributes: &Attributes, error
     }
 }
 
+/// Checks a type that is shown as a whole: nothing of it can be updated.
+fn check_whole_is_shown(implemented: Trait, attributes: &Attributes, errors: &mut Errors) {
+    let whole = attributes
+        .iter()
+        .find(|attribute| WHOLE.contains(&attribute.word));
+    if let (Trait::InspectMut, Some(whole)) = (implemented, whole) {
+        errors.add(
+            whole.span,
+            format_args!(
+                "`{}` on the type leaves nothing to update; derive `Inspect`, or implement \
+                 `InspectMut` by hand",
+                whole.text
+            ),
+        );
+    }
+}
+
 fn variants<'a>(
     data: &'a syn::DataEnum,
     default_level: Level,
+    untagged: bool,
     errors: &mut Errors,
 ) -> Vec<Variant<'a>> {
     let mut names = HashMap::new();
@@ -320,6 +269,9 @@ fn variants<'a>(
         );
         let level = level(&attributes, default_level);
         let contents = contents(&variant.fields, &attributes, level, errors);
+        if untagged {
+            check_untagged(&attributes, &contents, errors);
+        }
         Variant {
             ident: &variant.ident,
             name,
@@ -327,6 +279,26 @@ fn variants<'a>(
         }
     });
     variants.collect()
+}
+
+/// Checks a variant whose name is shown only if there is nothing else.
+fn check_untagged(attributes: &Attributes, contents: &Contents<'_>, errors: &mut Errors) {
+    if let Some(rename) = attributes.get(Word::Rename)
+        && !matches!(contents, Contents::Nothing)
+    {
+        errors.add(
+            rename.span,
+            "`rename` has no meaning here: in an `untagged` enum only a variant without fields \
+             shows its name",
+        );
+    }
+    if let Contents::Transparent(_) = contents {
+        check_transparent_levels(
+            attributes,
+            "the field is seen by whoever sees the enum",
+            errors,
+        );
+    }
 }
 
 /// Checks that the tag leaves every field visible, and returns it.
@@ -409,7 +381,7 @@ fn contents<'a>(
             let count = shown.len();
             let mut shown = shown.into_iter();
             match (shown.next(), count) {
-                (Some(field), 1) => Contents::Transparent(field),
+                (Some(field), 1) => Contents::Transparent(Box::new(field)),
                 _ => {
                     errors.add(
                         transparent.span,
@@ -440,8 +412,11 @@ fn check_level_applies(attributes: &Attributes, any_field: bool, errors: &mut Er
     }
 }
 
-/// Checks a struct whose field stands in its place: the level is up to whoever holds the struct.
-fn check_transparent_struct(transparent: &Attribute, attributes: &Attributes, errors: &mut Errors) {
+/// Checks what shows its only field in its own place, which is a place that has a level already.
+fn check_transparent_levels(attributes: &Attributes, why: &str, errors: &mut Errors) {
+    let Some(transparent) = attributes.get(Word::Transparent) else {
+        return;
+    };
     let levels = [Word::Safe, Word::Sensitive];
     for level in attributes
         .iter()
@@ -449,10 +424,7 @@ fn check_transparent_struct(transparent: &Attribute, attributes: &Attributes, er
     {
         errors.add(
             level.span,
-            format_args!(
-                "`{}` contradicts `{}`: the field is seen by whoever sees the struct",
-                level.text, transparent.text
-            ),
+            format_args!("`{}` contradicts `{}`: {why}", level.text, transparent.text),
         );
     }
 }
@@ -502,7 +474,6 @@ fn level(attributes: &Attributes, default: Level) -> Level {
 }
 
 fn render(attributes: &Attributes) -> Render {
-    let form = |(word, form)| attributes.has(word).then_some(form);
     Render {
         with: attributes.path(Word::With).cloned(),
         walk: if attributes.has(Word::IterByIndex) {
@@ -512,16 +483,27 @@ fn render(attributes: &Attributes) -> Render {
         } else {
             Walk::Whole
         },
-        form: [
-            (Word::Hex, Form::Hex),
-            (Word::Binary, Form::Binary),
-            (Word::Counter, Form::Counter),
-            (Word::Bytes, Form::Bytes),
-            (Word::Display, Form::Display),
-            (Word::Debug, Form::Debug),
-        ]
-        .into_iter()
-        .find_map(form)
-        .unwrap_or(Form::Own),
+        form: form(attributes),
+        reach: match attributes.path(Word::Send) {
+            Some(message) => Reach::Send(message.clone()),
+            None if attributes.has(Word::Mut) => Reach::Update,
+            None => Reach::Show,
+        },
     }
+}
+
+fn form(attributes: &Attributes) -> Form {
+    if let Some(format) = attributes.name(Word::Format) {
+        return Form::Format(format.clone());
+    }
+    let form = |attribute: &Attribute| match attribute.word {
+        Word::Hex => Some(Form::Hex),
+        Word::Binary => Some(Form::Binary),
+        Word::Counter => Some(Form::Counter),
+        Word::Bytes => Some(Form::Bytes),
+        Word::Display => Some(Form::Display),
+        Word::Debug => Some(Form::Debug),
+        _ => None,
+    };
+    attributes.iter().find_map(form).unwrap_or(Form::Own)
 }

@@ -1,13 +1,15 @@
 //! From the model to the implementation.
 
 use crate::bounds;
-use crate::check::{Contents, Field, Form, Level, Model, Render, Shape, Variant, Walk};
+use crate::model::{
+    Contents, Field, Form, Level, Model, Reach, Render, Shape, Trait, Variant, Walk,
+};
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{ExprPath, Member};
 
-/// Writes the implementation of `Inspect`.
+/// Writes the implementation of the trait.
 pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
     let ident = model.ident;
     let (impl_generics, type_generics, where_clause) = model.generics.split_for_impl();
@@ -19,26 +21,42 @@ pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
     let predicates: Vec<TokenStream> = stated.chain(bounds::predicates(model)).collect();
     let where_clause = (!predicates.is_empty()).then(|| quote!(where #(#predicates,)*));
 
+    let writer = Writer {
+        implemented: model.implemented,
+    };
     let body = match &model.shape {
         Shape::Whole(render) => answer(render, &quote!(self), Span::call_site()),
         Shape::Struct(contents, extra) => {
-            let place = |member: &Member| quote!(&self.#member);
+            let place = |field: &Field<'_>| writer.own_field(field);
             self::contents(contents, &place, extra.as_ref())
         }
-        Shape::External(variants) => external(variants),
+        Shape::External(variants) => writer.external(variants),
+        Shape::Untagged(variants) => writer.untagged(variants),
         Shape::Tagged {
             tag,
             variants,
             extra,
-        } => tagged(tag, variants, extra.as_ref()),
+        } => writer.tagged(tag, variants, extra.as_ref()),
+    };
+    let function = match model.implemented {
+        Trait::Inspect => quote! {
+            impl #impl_generics ::inspect::Inspect for #ident #type_generics #where_clause {
+                fn inspect(&self, request: ::inspect::Request<'_>) {
+                    #body
+                }
+            }
+        },
+        Trait::InspectMut => quote! {
+            impl #impl_generics ::inspect::InspectMut for #ident #type_generics #where_clause {
+                fn inspect_mut(&mut self, request: ::inspect::Request<'_>) {
+                    #body
+                }
+            }
+        },
     };
     quote! {
         #[automatically_derived]
-        impl #impl_generics ::inspect::Inspect for #ident #type_generics #where_clause {
-            fn inspect(&self, request: ::inspect::Request<'_>) {
-                #body
-            }
-        }
+        #function
     }
 }
 
@@ -46,19 +64,17 @@ pub(crate) fn expand(model: &Model<'_>) -> TokenStream {
 /// expression of a reference to a field.
 fn contents(
     contents: &Contents<'_>,
-    place: &dyn Fn(&Member) -> TokenStream,
+    place: &dyn Fn(&Field<'_>) -> TokenStream,
     extra: Option<&ExprPath>,
 ) -> TokenStream {
     let fields = match contents {
         Contents::Transparent(field) => {
-            return answer(&field.render, &place(&field.member), field.ty.span());
+            return answer(&field.render, &place(field), field.ty.span());
         }
         Contents::Nothing => [].as_slice(),
         Contents::Fields(fields) => fields,
     };
-    let children = fields
-        .iter()
-        .map(|field| child(field, &place(&field.member)));
+    let children = fields.iter().map(|field| child(field, &place(field)));
     respond(children, extra)
 }
 
@@ -82,16 +98,24 @@ fn respond(children: impl Iterator<Item = TokenStream>, extra: Option<&ExprPath>
 fn child(field: &Field<'_>, place: &TokenStream) -> TokenStream {
     let name = &field.name;
     let span = field.ty.span();
-    let object = object(&field.render, place, span);
     let level = argument(field.level);
-    if let Some(object) = object {
-        let method = method(if field.flatten { "flatten" } else { "field" }, field.level);
+    let reach = match field.render.reach {
+        Reach::Update => "_mut",
+        Reach::Show | Reach::Send(_) => "",
+    };
+    if let Some(object) = object(&field.render, place, span) {
+        let kind = if field.flatten { "flatten" } else { "field" };
+        let method = method(&format!("{kind}{reach}"), field.level);
         return quote!(.#method(#level #name, #object));
     }
     let answer = answer(&field.render, place, span);
     if field.flatten {
-        let method = method("flatten", field.level);
-        quote!(.#method(#level #name, &::inspect::from_fn(|request| { #answer })))
+        let method = method(&format!("flatten{reach}"), field.level);
+        let object = match &field.render.reach {
+            Reach::Update => quote!(&mut ::inspect::from_fn_mut(|request| { #answer })),
+            Reach::Show | Reach::Send(_) => quote!(&::inspect::from_fn(|request| { #answer })),
+        };
+        quote!(.#method(#level #name, #object))
     } else {
         let method = method("child", field.level);
         quote!(.#method(#level #name, |request| { #answer }))
@@ -122,48 +146,109 @@ fn object(render: &Render, place: &TokenStream, span: Span) -> Option<TokenStrea
     }
     let span = located(span);
     let place = respan(place, span);
-    Some(match form(render.form, span) {
-        Some(form) => quote_spanned!(span=> &#form(#place)),
-        None => place,
-    })
+    match (&render.reach, &render.form) {
+        (Reach::Send(_), _) => None,
+        (Reach::Show, Form::Own) => Some(place),
+        (Reach::Show, form) => {
+            let shown = shown(form, &place, span);
+            Some(quote_spanned!(span=> &#shown))
+        }
+        (Reach::Update, form) => {
+            let shown = shown(form, &place, span);
+            Some(quote_spanned!(span=> &mut #shown))
+        }
+    }
 }
 
 /// Writes the statement that answers `request` with what is at `place`.
 fn answer(render: &Render, place: &TokenStream, span: Span) -> TokenStream {
-    if let Some(object) = object(render, place, span) {
-        return quote!(::inspect::Inspect::inspect(#object, request););
-    }
     let span = located(span);
     let place = respan(place, span);
+    let update = matches!(render.reach, Reach::Update);
+    if let Reach::Send(message) = &render.reach {
+        // If nobody receives the message, the request in it is dropped, which is an answer too.
+        return quote_spanned!(span=> let _ = (#place).send(#message(request.defer())););
+    }
+    if let Some(object) = object(render, &place, span) {
+        return match update {
+            true => quote!(::inspect::InspectMut::inspect_mut(#object, request);),
+            false => quote!(::inspect::Inspect::inspect(#object, request);),
+        };
+    }
     let source = match &render.with {
         Some(with) => quote_spanned!(span=> #with(#place)),
         None => place,
     };
-    let form = form(render.form, span);
-    match (render.walk, form) {
-        (Walk::Whole, None) => quote_spanned! {span=>
-            ::inspect::Inspect::inspect(&#source, request);
-        },
-        (Walk::Whole, Some(form)) => quote_spanned! {span=>
-            ::inspect::Inspect::inspect(&#form(#source), request);
-        },
-        (Walk::ByIndex, None) => quote_spanned!(span=> request.by_index(#source);),
-        (Walk::ByIndex, Some(form)) => quote_spanned! {span=>
-            request.by_index(::core::iter::Iterator::map(
-                ::core::iter::IntoIterator::into_iter(#source),
-                |item| #form(item),
-            ));
-        },
+    let method = |name: &str| match update {
+        true => format_ident!("{name}_mut", span = span),
+        false => format_ident!("{name}", span = span),
+    };
+    match (render.walk, &render.form) {
+        (Walk::Whole, form) => {
+            let shown = shown(form, &source, span);
+            match update {
+                true => quote_spanned! {span=>
+                    ::inspect::InspectMut::inspect_mut(&mut #shown, request);
+                },
+                false => quote_spanned! {span=>
+                    ::inspect::Inspect::inspect(&#shown, request);
+                },
+            }
+        }
+        (Walk::ByIndex, Form::Own) => {
+            let by_index = method("by_index");
+            quote_spanned!(span=> request.#by_index(#source);)
+        }
+        (Walk::ByIndex, form) => {
+            let by_index = method("by_index");
+            let item = shown_item(form, span);
+            quote_spanned! {span=>
+                request.#by_index(::core::iter::Iterator::map(
+                    ::core::iter::IntoIterator::into_iter(#source),
+                    |item| #item,
+                ));
+            }
+        }
         // The pattern takes references to pairs as well as pairs of references.
         (Walk::ByKey, form) => {
-            let item = form.map_or(quote!(item), |form| quote!(#form(item)));
+            let by_key = method("by_key");
+            let item = shown_item(form, span);
             quote_spanned! {span=>
-                request.by_key(::core::iter::Iterator::map(
+                request.#by_key(::core::iter::Iterator::map(
                     ::core::iter::IntoIterator::into_iter(#source),
                     |(key, item)| (key, #item),
                 ));
             }
         }
+    }
+}
+
+/// Returns the expression of what shows `what` in that form.
+fn shown(form: &Form, what: &TokenStream, span: Span) -> TokenStream {
+    match form {
+        Form::Own => what.clone(),
+        Form::Hex => quote_spanned!(span=> ::inspect::hex(#what)),
+        Form::Binary => quote_spanned!(span=> ::inspect::binary(#what)),
+        Form::Counter => quote_spanned!(span=> ::inspect::counter(#what)),
+        Form::Bytes => quote_spanned!(span=> ::inspect::bytes(#what)),
+        Form::Display => quote_spanned!(span=> ::inspect::display(#what)),
+        Form::Debug => quote_spanned!(span=> ::inspect::debug(#what)),
+        Form::Format(format) => quote_spanned! {span=>
+            ::inspect::display(::core::format_args!(#format, #what))
+        },
+    }
+}
+
+/// Returns the expression of what shows the variable `item` in that form, and may outlive it.
+fn shown_item(form: &Form, span: Span) -> TokenStream {
+    match form {
+        // The arguments of a format are borrowed.
+        Form::Format(format) => quote_spanned! {span=>
+            ::inspect::from_fn(move |request: ::inspect::Request<'_>| {
+                request.display(&::core::format_args!(#format, item));
+            })
+        },
+        form => shown(form, &quote_spanned!(span=> item), span),
     }
 }
 
@@ -181,63 +266,91 @@ fn respan(tokens: &TokenStream, span: Span) -> TokenStream {
     respanned.collect()
 }
 
-/// Returns the function that makes something show itself in that form.
-fn form(form: Form, span: Span) -> Option<TokenStream> {
-    match form {
-        Form::Own => None,
-        Form::Hex => Some(quote_spanned!(span=> ::inspect::hex)),
-        Form::Binary => Some(quote_spanned!(span=> ::inspect::binary)),
-        Form::Counter => Some(quote_spanned!(span=> ::inspect::counter)),
-        Form::Bytes => Some(quote_spanned!(span=> ::inspect::bytes)),
-        Form::Display => Some(quote_spanned!(span=> ::inspect::display)),
-        Form::Debug => Some(quote_spanned!(span=> ::inspect::debug)),
+/// Writes what differs between the two traits: how a field is reached.
+struct Writer {
+    implemented: Trait,
+}
+
+impl Writer {
+    /// Returns the expression of a reference to a field of `self`.
+    fn own_field(&self, field: &Field<'_>) -> TokenStream {
+        let member = &field.member;
+        match (self.implemented, &field.render.reach) {
+            (Trait::InspectMut, Reach::Update) => quote!(&mut self.#member),
+            _ => quote!(&self.#member),
+        }
     }
-}
 
-/// Writes the answer of an enum whose variants' names stand above their fields.
-fn external(variants: &[Variant<'_>]) -> TokenStream {
-    let arms = variants.iter().map(|variant| {
-        let (pattern, name) = (pattern(variant), &variant.name);
-        if let Contents::Nothing = variant.contents {
-            return quote!(#pattern => request.value(::inspect::Value::literal(#name)),);
+    /// Returns the expression of a reference to a field of a variant, which a pattern has bound.
+    fn bound_field(&self, field: &Field<'_>) -> TokenStream {
+        let binding = binding(&field.member);
+        match (self.implemented, &field.render.reach) {
+            // The binding is a reference of the kind that is needed.
+            (Trait::Inspect, Reach::Show | Reach::Send(_)) => quote!(#binding),
+            (Trait::InspectMut, Reach::Update) => quote!(&mut *#binding),
+            // A place of its own, since it is about to be borrowed.
+            (Trait::Inspect, Reach::Update) | (Trait::InspectMut, _) => quote!(&*#binding),
         }
-        let body = contents(&variant.contents, &binding, None);
-        // Whoever sees the object sees which variant it is; fields have levels of their own. What
-        // stands in the place of the variant is a field.
-        let level = match &variant.contents {
-            Contents::Transparent(field) => field.level,
-            Contents::Nothing | Contents::Fields(_) => Level::Safe,
-        };
-        let (method, level) = (method("child", level), argument(level));
-        quote! {
-            #pattern => {
-                request.respond().#method(#level #name, |request| { #body });
+    }
+
+    /// Writes the answer of an enum whose variants' names stand above their fields.
+    fn external(&self, variants: &[Variant<'_>]) -> TokenStream {
+        let arms = variants.iter().map(|variant| {
+            let (pattern, name) = (pattern(variant), &variant.name);
+            if let Contents::Nothing = variant.contents {
+                return quote!(#pattern => request.value(::inspect::Value::literal(#name)),);
             }
-        }
-    });
-    choose(arms)
-}
+            let body = contents(&variant.contents, &|field| self.bound_field(field), None);
+            // Whoever sees the object sees which variant it is; fields have levels of their own.
+            // What stands in the place of the variant is a field.
+            let level = match &variant.contents {
+                Contents::Transparent(field) => field.level,
+                Contents::Nothing | Contents::Fields(_) => Level::Safe,
+            };
+            let (method, level) = (method("child", level), argument(level));
+            quote! {
+                #pattern => {
+                    request.respond().#method(#level #name, |request| { #body });
+                }
+            }
+        });
+        choose(arms)
+    }
 
-/// Writes the answer of an enum whose variant's name is a child beside the fields.
-fn tagged(tag: &str, variants: &[Variant<'_>], extra: Option<&ExprPath>) -> TokenStream {
-    let arms = variants.iter().map(|variant| {
-        let (pattern, name) = (pattern(variant), &variant.name);
-        let kind = quote! {
-            .child_at(::inspect::Sensitivity::Safe, #tag, |request| {
-                request.value(::inspect::Value::literal(#name));
-            })
-        };
-        let fields = match &variant.contents {
-            Contents::Fields(fields) => fields.as_slice(),
-            Contents::Nothing | Contents::Transparent(_) => &[],
-        };
-        let children = fields
-            .iter()
-            .map(|field| child(field, &binding(&field.member)));
-        let body = respond(std::iter::once(kind).chain(children), extra);
-        quote!(#pattern => { #body })
-    });
-    choose(arms)
+    /// Writes the answer of an enum whose variants' names don't show beside their fields.
+    fn untagged(&self, variants: &[Variant<'_>]) -> TokenStream {
+        let arms = variants.iter().map(|variant| {
+            let (pattern, name) = (pattern(variant), &variant.name);
+            if let Contents::Nothing = variant.contents {
+                return quote!(#pattern => request.value(::inspect::Value::literal(#name)),);
+            }
+            let body = contents(&variant.contents, &|field| self.bound_field(field), None);
+            quote!(#pattern => { #body })
+        });
+        choose(arms)
+    }
+
+    /// Writes the answer of an enum whose variant's name is a child beside the fields.
+    fn tagged(&self, tag: &str, variants: &[Variant<'_>], extra: Option<&ExprPath>) -> TokenStream {
+        let arms = variants.iter().map(|variant| {
+            let (pattern, name) = (pattern(variant), &variant.name);
+            let kind = quote! {
+                .child_at(::inspect::Sensitivity::Safe, #tag, |request| {
+                    request.value(::inspect::Value::literal(#name));
+                })
+            };
+            let fields = match &variant.contents {
+                Contents::Fields(fields) => fields.as_slice(),
+                Contents::Nothing | Contents::Transparent(_) => &[],
+            };
+            let children = fields
+                .iter()
+                .map(|field| child(field, &self.bound_field(field)));
+            let body = respond(std::iter::once(kind).chain(children), extra);
+            quote!(#pattern => { #body })
+        });
+        choose(arms)
+    }
 }
 
 fn choose(arms: impl Iterator<Item = TokenStream>) -> TokenStream {
@@ -255,12 +368,7 @@ fn choose(arms: impl Iterator<Item = TokenStream>) -> TokenStream {
 /// Writes the pattern of a variant, which binds the shown fields.
 fn pattern(variant: &Variant<'_>) -> TokenStream {
     let ident = variant.ident;
-    let fields = match &variant.contents {
-        Contents::Nothing => &[],
-        Contents::Transparent(field) => std::slice::from_ref(field),
-        Contents::Fields(fields) => fields.as_slice(),
-    };
-    let fields = fields.iter().map(|field| {
+    let fields = variant.contents.fields().map(|field| {
         let (member, binding) = (&field.member, binding(&field.member));
         quote!(#member: #binding,)
     });
@@ -269,10 +377,9 @@ fn pattern(variant: &Variant<'_>) -> TokenStream {
 }
 
 /// Returns the variable that holds a reference to a field of a variant.
-fn binding(member: &Member) -> TokenStream {
-    let binding = match member {
+fn binding(member: &Member) -> Ident {
+    match member {
         Member::Named(ident) => format_ident!("field_{}", ident),
         Member::Unnamed(index) => format_ident!("field_{}", index.index),
-    };
-    quote!(#binding)
+    }
 }

@@ -46,11 +46,16 @@ pub(crate) enum Word {
     Bytes,
     Display,
     Debug,
+    Format,
     With,
     IterByIndex,
     IterByKey,
+    Mut,
+    Send,
     Transparent,
     Tag,
+    ExternalTag,
+    Untagged,
     Extra,
     Bound,
 }
@@ -60,6 +65,7 @@ pub(crate) enum Word {
 enum Takes {
     Nothing,
     Name,
+    Format,
     Path,
     Predicates,
 }
@@ -69,6 +75,7 @@ impl Takes {
         match self {
             Self::Nothing => format!("`{word}`"),
             Self::Name => format!("`{word} = \"name\"`"),
+            Self::Format => format!("`{word} = \"{{:#x}}\"`"),
             Self::Path => format!("`{word} = \"path::to::function\"`"),
             Self::Predicates => format!("`{word} = \"T: Bound, U: Bound\"`"),
         }
@@ -94,7 +101,7 @@ const fn entry(word: Word, text: &'static str, takes: Takes, places: &'static [P
 /// In the order in which messages list them.
 const WORDS: &[Entry] = {
     use Place::{Enum, Field, Struct, Variant};
-    use Takes::{Name, Nothing, Path, Predicates};
+    use Takes::{Format, Name, Nothing, Path, Predicates};
     &[
         entry(Word::Rename, "rename", Name, &[Variant, Field]),
         entry(Word::Skip, "skip", Nothing, &[Field]),
@@ -112,9 +119,12 @@ const WORDS: &[Entry] = {
         entry(Word::Bytes, "bytes", Nothing, &[Field]),
         entry(Word::Display, "display", Nothing, &[Struct, Enum, Field]),
         entry(Word::Debug, "debug", Nothing, &[Struct, Enum, Field]),
+        entry(Word::Format, "format", Format, &[Field]),
         entry(Word::With, "with", Path, &[Struct, Enum, Field]),
         entry(Word::IterByIndex, "iter_by_index", Nothing, &[Field]),
         entry(Word::IterByKey, "iter_by_key", Nothing, &[Field]),
+        entry(Word::Mut, "mut", Nothing, &[Field]),
+        entry(Word::Send, "send", Path, &[Field]),
         entry(
             Word::Transparent,
             "transparent",
@@ -122,6 +132,8 @@ const WORDS: &[Entry] = {
             &[Struct, Variant],
         ),
         entry(Word::Tag, "tag", Name, &[Enum]),
+        entry(Word::ExternalTag, "external_tag", Nothing, &[Enum]),
+        entry(Word::Untagged, "untagged", Nothing, &[Enum]),
         entry(Word::Extra, "extra", Path, &[Struct, Enum]),
         entry(Word::Bound, "bound", Predicates, &[Struct, Enum]),
     ]
@@ -160,7 +172,7 @@ impl Attributes {
         self.get(word).is_some()
     }
 
-    /// Returns the value of a word that takes a name.
+    /// Returns the value of a word that takes a name or a format.
     pub(crate) fn name(&self, word: Word) -> Option<&LitStr> {
         match self.get(word)?.value {
             Value::Name(ref name) => Some(name),
@@ -335,7 +347,7 @@ impl Entry {
             (Takes::Name, Some(RawValue::Text(name))) if name.value().is_empty() => {
                 Err(Error::new(name.span(), "the name must not be empty"))
             }
-            (Takes::Name, Some(RawValue::Text(name))) => Ok(Value::Name(name)),
+            (Takes::Name | Takes::Format, Some(RawValue::Text(text))) => Ok(Value::Name(text)),
             (Takes::Path, Some(RawValue::Path(path))) => Ok(Value::Path(path)),
             (Takes::Path, Some(RawValue::Text(text))) => text
                 .parse()

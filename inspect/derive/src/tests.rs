@@ -6,13 +6,20 @@ mod fields;
 mod types;
 
 use crate::derive;
+use crate::model::Trait;
 use expect_test::{Expect, expect};
 use quote::ToTokens;
 
 /// Expands a type, and compares the result as formatted Rust. What does not parse fails.
 #[track_caller]
 fn check(input: &str, expected: Expect) {
-    let output = derive(input.parse().unwrap());
+    check_of(Trait::Inspect, input, expected);
+}
+
+/// The same for either trait.
+#[track_caller]
+fn check_of(implemented: Trait, input: &str, expected: Expect) {
+    let output = derive(input.parse().unwrap(), implemented);
     let file: syn::File = syn::parse2(output).unwrap();
     expected.assert_eq(&prettyplease::unparse(&file));
 }
@@ -21,7 +28,7 @@ fn check(input: &str, expected: Expect) {
 #[track_caller]
 fn check_errors(input: &str, expected: Expect) {
     let input = syn::parse_str(input).unwrap();
-    let error = crate::check::check(&input).err().unwrap();
+    let error = crate::check::check(&input, Trait::Inspect).err().unwrap();
     let errors: Vec<String> = error.into_iter().map(|error| error.to_string()).collect();
     expected.assert_eq(&errors.join("\n"));
 }
@@ -58,9 +65,9 @@ fn what_is_allowed_is_listed_for_each_place() {
             }
         "##,
         expect![[r#"
-            unknown attribute `x`; expected one of `safe`, `sensitive`, `display`, `debug`, `with`, `tag`, `extra` or `bound`
+            unknown attribute `x`; expected one of `safe`, `sensitive`, `display`, `debug`, `with`, `tag`, `external_tag`, `untagged`, `extra` or `bound`
             unknown attribute `x`; expected one of `rename`, `safe`, `sensitive` or `transparent`
-            unknown attribute `x`; expected one of `rename`, `skip`, `flatten`, `safe`, `sensitive`, `hex`, `binary`, `counter`, `bytes`, `display`, `debug`, `with`, `iter_by_index` or `iter_by_key`"#]],
+            unknown attribute `x`; expected one of `rename`, `skip`, `flatten`, `safe`, `sensitive`, `hex`, `binary`, `counter`, `bytes`, `display`, `debug`, `format`, `with`, `iter_by_index`, `iter_by_key`, `mut` or `send`"#]],
     );
     check_errors(
         "#[inspect(x)] struct S;",
@@ -72,9 +79,9 @@ fn what_is_allowed_is_listed_for_each_place() {
 
 #[test]
 fn other_attributes_are_left_alone() {
-    let plain = derive("struct S { a: u8 }".parse().unwrap());
+    let plain = derive("struct S { a: u8 }".parse().unwrap(), Trait::Inspect);
     let decorated = "/// Text.
         #[derive(Clone)] #[repr(C)] struct S { #[serde(skip)] a: u8 }";
-    let decorated = derive(decorated.parse().unwrap());
+    let decorated = derive(decorated.parse().unwrap(), Trait::Inspect);
     assert_eq!(plain.to_string(), decorated.into_token_stream().to_string());
 }

@@ -1,6 +1,7 @@
 //! What types and their attributes expand to.
 
-use super::check;
+use super::{check, check_of};
+use crate::model::Trait;
 use expect_test::expect;
 
 #[test]
@@ -315,5 +316,133 @@ fn empty_bound() {
                 }
             }
         "##]],
+    );
+}
+
+#[test]
+fn external_tag() {
+    check(
+        r##"
+            #[inspect(external_tag)] enum E { A, B(u8) }
+        "##,
+        expect![[r##"
+            #[automatically_derived]
+            impl ::inspect::Inspect for E {
+                fn inspect(&self, request: ::inspect::Request<'_>) {
+                    match self {
+                        Self::A { .. } => request.value(::inspect::Value::literal("A")),
+                        Self::B { 0: field_0, .. } => {
+                            request
+                                .respond()
+                                .child_at(
+                                    ::inspect::Sensitivity::Safe,
+                                    "B",
+                                    |request| {
+                                        request.respond().field("0", field_0);
+                                    },
+                                );
+                        }
+                    }
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn untagged() {
+    check(
+        r##"
+            #[inspect(untagged)] enum E<T> { #[inspect(rename = "a")] A, B { c: T }, C(#[inspect(hex)] u8, #[inspect(mut)] AtomicU8), #[inspect(transparent)] D(u8) }
+        "##,
+        expect![[r##"
+            #[automatically_derived]
+            impl<T> ::inspect::Inspect for E<T>
+            where
+                T: ::inspect::Inspect,
+            {
+                fn inspect(&self, request: ::inspect::Request<'_>) {
+                    match self {
+                        Self::A { .. } => request.value(::inspect::Value::literal("a")),
+                        Self::B { c: field_c, .. } => {
+                            request.respond().field("c", field_c);
+                        }
+                        Self::C { 0: field_0, 1: field_1, .. } => {
+                            request
+                                .respond()
+                                .field("0", &::inspect::hex(field_0))
+                                .field_mut("1", &mut &*field_1);
+                        }
+                        Self::D { 0: field_0, .. } => {
+                            ::inspect::Inspect::inspect(field_0, request);
+                        }
+                    }
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn enum_that_is_updated() {
+    check_of(
+        Trait::InspectMut,
+        r##"
+            #[inspect(tag = "kind", extra = "E::more")] enum E { A, B { #[inspect(mut)] c: u8, d: u8, #[inspect(mut, hex)] e: u8 } }
+        "##,
+        expect![[r##"
+            #[automatically_derived]
+            impl ::inspect::InspectMut for E {
+                fn inspect_mut(&mut self, request: ::inspect::Request<'_>) {
+                    match self {
+                        Self::A { .. } => {
+                            let mut response = request.respond();
+                            response
+                                .child_at(
+                                    ::inspect::Sensitivity::Safe,
+                                    "kind",
+                                    |request| {
+                                        request.value(::inspect::Value::literal("A"));
+                                    },
+                                );
+                            E::more(self, &mut response);
+                        }
+                        Self::B { c: field_c, d: field_d, e: field_e, .. } => {
+                            let mut response = request.respond();
+                            response
+                                .child_at(
+                                    ::inspect::Sensitivity::Safe,
+                                    "kind",
+                                    |request| {
+                                        request.value(::inspect::Value::literal("B"));
+                                    },
+                                )
+                                .field_mut("c", &mut &mut *field_c)
+                                .field("d", &*field_d)
+                                .field_mut("e", &mut ::inspect::hex(&mut *field_e));
+                            E::more(self, &mut response);
+                        }
+                    }
+                }
+            }
+        "##]],
+    );
+}
+
+#[test]
+fn transparent_that_is_updated() {
+    check_of(
+        Trait::InspectMut,
+        r##"
+            #[inspect(transparent)] struct S(#[inspect(mut)] u8);
+        "##,
+        expect![[r#"
+            #[automatically_derived]
+            impl ::inspect::InspectMut for S {
+                fn inspect_mut(&mut self, request: ::inspect::Request<'_>) {
+                    ::inspect::InspectMut::inspect_mut(&mut &mut self.0, request);
+                }
+            }
+        "#]],
     );
 }
