@@ -94,7 +94,7 @@ pub(crate) enum Provenance {
 }
 
 /// What does not change about a file while it is open.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) struct FileFacts {
     provenance: Provenance,
     /// The length, if seals say that it stays.
@@ -149,6 +149,15 @@ impl FileFacts {
             facts.probe(name, file, size, wanted)?
         };
         Ok((facts, access))
+    }
+
+    /// What is true of a memfd that this crate has made of `len` bytes, of pages of the usual size,
+    /// and sealed against resizing: nobody need be asked.
+    pub(crate) fn of_own_memfd(len: u64) -> Self {
+        Self {
+            provenance: Provenance::PageCache,
+            sealed_len: Some(len),
+        }
     }
 
     /// Maps one page to see what the file allows; the answer is at most `wanted`.

@@ -14,8 +14,9 @@ use memory_range::Access;
 use crate::owned_pages::OwnedPages;
 use crate::sys::{self, Calls, Content, PAGE};
 
-/// How many VMAs are held back. One undone call needs two or three at a time.
-const VMAS: usize = 8;
+/// How many VMAs are held back. One undone call needs two or three at a time; odd, because the last
+/// one then takes no call of its own.
+const VMAS: usize = 5;
 
 /// The held-back VMAs of one reservation.
 #[derive(Debug)]
@@ -39,10 +40,16 @@ impl Headroom {
     }
 
     /// Takes the VMAs, if they are not held.
+    #[inline]
     pub(crate) fn arm(&mut self) -> io::Result<()> {
         if self.held.is_some() {
             return Ok(());
         }
+        self.take()
+    }
+
+    #[cold]
+    fn take(&mut self) -> io::Result<()> {
         // A file of its own, so that no neighbour merges with it: giving the whole back never has
         // to split a VMA. Every second page differs in protection, so each page is a VMA.
         let pages = OwnedPages::new(&self.calls, VMAS * PAGE, Content::Placeholder)?;

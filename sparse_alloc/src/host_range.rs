@@ -9,7 +9,7 @@ use memory_range::{Access, MemoryRange};
 use crate::access::{self, CopyFault, Fault};
 use crate::mapped_region::MappedRegion;
 use crate::sys::Calls;
-use crate::{LockError, PopulateError, lock, populate};
+use crate::{LockError, PopulateError, PopulateProgress, lock, populate_in_parallel};
 
 /// A piece of a [`MappedRegion`], which stays reserved at its address while this lives.
 ///
@@ -138,16 +138,17 @@ impl HostRange {
 
     /// Makes every page that the range touches present, in this view of the memory.
     ///
+    /// Above 16 MiB several threads do it; see [`populate_in_parallel`], which can also be watched
+    /// and cancelled.
+    ///
     /// # Errors
     ///
     /// When a page is not mapped or does not allow the access, when memory runs out, and when the
     /// file of a page has become shorter. An empty range is no error.
     pub fn populate(&self, access: Access) -> Result<(), PopulateError> {
-        let Some((addr, len, range)) = self.whole_pages() else {
-            return Ok(());
-        };
-        // SAFETY: the region stays reserved while `self` holds a share.
-        unsafe { populate::populate(&Calls::default(), addr, len, range, access) }
+        // Nobody can cancel it.
+        let progress = PopulateProgress::new();
+        populate_in_parallel(&[(self.clone(), access)], None, &progress).map(|_| ())
     }
 
     /// Locks every page that the range touches, in this view of the memory.
@@ -199,7 +200,7 @@ impl HostRange {
     }
 
     /// Returns address, length and offsets in the region of the pages that the range touches.
-    fn whole_pages(&self) -> Option<(NonNull<u8>, usize, MemoryRange)> {
+    pub(crate) fn whole_pages(&self) -> Option<(NonNull<u8>, usize, MemoryRange)> {
         let end = self.offset.checked_add(self.len)?;
         let range = MemoryRange::bounding(self.offset..end).ok()?;
         if self.is_empty() {

@@ -4,8 +4,8 @@ use inspect::{Inspect, Request};
 
 use crate::mapped_region::MappedRegion;
 use crate::{
-    Alignment, Backing, CallCounts, HostRange, LinearView, Mappable, Reservation, RomImage,
-    SharedMemory,
+    Alignment, Backing, CallCounts, HostRange, LinearView, Mappable, Reservation, ReservedSpace,
+    RomImage, SharedMemory,
 };
 
 fn address(region: &dyn MappedRegion) -> u64 {
@@ -31,6 +31,17 @@ impl Inspect for CallCounts {
             .counter("madvise", self.advise)
             .counter("mlock", self.lock)
             .counter("munlock", self.unlock);
+    }
+}
+
+/// Shows where it is, and what calls it took.
+impl Inspect for ReservedSpace {
+    fn inspect(&self, req: Request<'_>) {
+        req.respond()
+            .hex("base", address(self))
+            .hex("len", self.len())
+            .field("alignment", &self.alignment())
+            .field("calls", &self.calls());
     }
 }
 
@@ -78,7 +89,7 @@ impl Inspect for Backing {
     fn inspect(&self, req: Request<'_>) {
         match self {
             Self::Mappable(mappable) => mappable.inspect(req),
-            Self::Anonymous | Self::Zeros => req.value(self.name()),
+            Self::Anonymous | Self::Zeros | Self::Ones => req.value(self.name()),
         }
     }
 }

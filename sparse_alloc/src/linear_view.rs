@@ -77,7 +77,8 @@ impl LinearView {
             commit: Commit::Now,
         };
         let pages = OwnedPages::new(&calls, bytes, content).map_err(failed)?;
-        for advice in exclusion.advice() {
+        // Whatever its length: it is mapped just once.
+        for advice in exclusion.advice(u64::MAX) {
             // SAFETY: the pages were mapped above for the view, and the advice keeps contents.
             unsafe { sys::advise(&calls, pages.base(), bytes, *advice) }.map_err(failed)?;
         }

@@ -5,9 +5,10 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use memory_range::{Access, MemoryRange};
+use memory_range::{Access, MemoryRange, PAGE_SIZE};
 use nix::fcntl::FallocateFlags;
 
 use crate::exclusion::Exclusion;
@@ -46,6 +47,11 @@ struct Inner {
     facts: FileFacts,
     access: Access,
     exclusion: Exclusion,
+    /// What holds for one page of the file holds for all: each is of the usual size, and can be
+    /// mapped.
+    is_plain: bool,
+    /// The length that the file was last found to have, when a mapping reached further.
+    seen_len: AtomicU64,
     linear: OnceLock<Arc<LinearView>>,
     /// Held while the linear view is made, so that it is made once.
     making_linear: Mutex<()>,
@@ -104,17 +110,46 @@ impl Mappable {
         exclusion: Exclusion,
     ) -> Result<Self, MappableError> {
         let (facts, access) = FileFacts::of(&name, file.as_fd())?;
-        Ok(Self {
+        Ok(Self::with(name, file, facts, access, exclusion))
+    }
+
+    /// Makes a mappable of a memfd that this crate has made writable, of `len` bytes, and sealed
+    /// against resizing.
+    pub(crate) fn from_own_memfd(
+        name: String,
+        file: OwnedFd,
+        len: u64,
+        exclusion: Exclusion,
+    ) -> Self {
+        let facts = FileFacts::of_own_memfd(len);
+        Self::with(name, file, facts, Access::ReadWrite, exclusion)
+    }
+
+    fn with(
+        name: String,
+        file: OwnedFd,
+        facts: FileFacts,
+        access: Access,
+        exclusion: Exclusion,
+    ) -> Self {
+        Self {
             inner: Arc::new(Inner {
                 name,
                 file,
                 facts,
                 access,
                 exclusion,
+                is_plain: facts.proof() == Proof::Once && facts.granule() == PAGE_SIZE,
+                seen_len: AtomicU64::new(0),
                 linear: OnceLock::new(),
                 making_linear: Mutex::new(()),
             }),
-        })
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn facts(&self) -> FileFacts {
+        self.inner.facts
     }
 
     /// Returns a handle that does not keep the file open.
@@ -155,6 +190,37 @@ impl Mappable {
                 name: self.inner.name.clone(),
                 source,
             })
+    }
+
+    /// Returns the length of the file in bytes if `end` lies past it; `None` for a device.
+    ///
+    /// A file that was once found to be so long is not asked again. If it has become shorter since,
+    /// that is as if it did so a moment later: an access past its end fails.
+    ///
+    /// # Errors
+    ///
+    /// When `fstat` fails.
+    pub fn past_end(&self, end: u64) -> Result<Option<u64>, LenError> {
+        if end <= self.inner.seen_len.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let Some(len) = self.len()? else {
+            return Ok(None);
+        };
+        self.inner.seen_len.store(len, Ordering::Relaxed);
+        Ok((end > len).then_some(len))
+    }
+
+    /// Says at one glance whether a mapping of its bytes from `offset` to `end` is in order, and is
+    /// sure to succeed where there is memory for it. `false` means to look closer.
+    #[inline]
+    pub(crate) fn is_surely_mapped(&self, offset: u64, end: u64, access: Access) -> bool {
+        let inner = &*self.inner;
+        // All questions are cheap, and asked at once: none of their answers is a surprise.
+        inner.is_plain
+            & offset.is_multiple_of(PAGE_SIZE)
+            & (end <= inner.seen_len.load(Ordering::Relaxed))
+            & (!access.is_writable() | inner.access.is_writable())
     }
 
     /// Says whether the file is known to be empty; a device never is.
@@ -258,11 +324,12 @@ impl Mappable {
         self.inner.facts.granule()
     }
 
-    /// Returns the advice that each new mapping needs.
-    pub(crate) fn advice(&self) -> &'static [Advice] {
-        self.inner.exclusion.advice()
+    /// Returns the advice that each new mapping of `len` bytes needs.
+    pub(crate) fn advice(&self, len: u64) -> &'static [Advice] {
+        self.inner.exclusion.advice(len)
     }
 
+    #[inline]
     pub(crate) fn content(&self, offset: u64, access: Access) -> Content<'_> {
         Content::File {
             fd: self.inner.file.as_fd(),

@@ -8,10 +8,12 @@ use crate::sys::{self, Calls, Content};
 
 /// A piece of address space that belongs to whoever holds this, and to nobody else.
 ///
-/// Invariant: `base..base + len` was mapped by this process through [`sys`] and has not been given
-/// back; `len` is above zero and in whole pages.
+/// Invariant: `whole..whole + len` was mapped by this process through [`sys`] and has not been given
+/// back; `len` is above zero and in whole pages. `base` lies in it, so far from its end that what was
+/// asked for fits in.
 #[derive(Debug)]
 pub(crate) struct OwnedPages {
+    whole: NonNull<u8>,
     base: NonNull<u8>,
     len: usize,
     calls: Arc<Calls>,
@@ -26,9 +28,10 @@ unsafe impl Sync for OwnedPages {}
 impl OwnedPages {
     /// Maps `len` bytes of `content`, at least one page, where the kernel finds room.
     pub(crate) fn new(calls: &Arc<Calls>, len: usize, content: Content<'_>) -> io::Result<Self> {
-        let base = sys::map_anywhere(calls, len, content)?;
+        let whole = sys::map_anywhere(calls, len, content)?;
         Ok(Self {
-            base,
+            whole,
+            base: whole,
             len,
             calls: Arc::clone(calls),
         })
@@ -36,25 +39,18 @@ impl OwnedPages {
 
     /// Reserves `len` bytes at a multiple of `align`, a power of two.
     ///
-    /// What is asked for on top to find such an address is given back at once.
+    /// What is asked for on top to find such an address stays reserved as well: to give it back takes
+    /// two calls, and address space is plentiful.
     pub(crate) fn aligned(calls: &Arc<Calls>, len: usize, align: usize) -> io::Result<Self> {
         let too_large = || io::Error::from_raw_os_error(libc::ENOMEM);
         let slack = align.saturating_sub(sys::PAGE);
         let padded = len.checked_add(slack).ok_or_else(too_large)?;
-        let mut whole = Self::new(calls, padded, Content::Reserved)?;
-        let misaligned = whole.base.addr().get() & (align - 1);
-        let head = if misaligned == 0 {
-            0
-        } else {
-            align - misaligned
-        };
-        if head != 0 {
-            whole.drop_head(head)?;
+        let mut pages = Self::new(calls, padded, Content::Reserved)?;
+        let misaligned = pages.whole.addr().get() & align.saturating_sub(1);
+        if misaligned != 0 {
+            pages.base = sys::offset_by(pages.whole, align.saturating_sub(misaligned));
         }
-        if whole.len > len {
-            whole.drop_tail(len)?;
-        }
-        Ok(whole)
+        Ok(pages)
     }
 
     /// Maps `len` bytes of `content` where the kernel finds room, at an address that agrees with
@@ -77,22 +73,6 @@ impl OwnedPages {
         Ok(whole)
     }
 
-    fn drop_head(&mut self, head: usize) -> io::Result<()> {
-        let rest = self.at(head);
-        // SAFETY: by the invariant the head is ours; nobody has been told of it.
-        unsafe { sys::unmap(&self.calls, self.base, head) }?;
-        self.base = rest;
-        self.len -= head;
-        Ok(())
-    }
-
-    fn drop_tail(&mut self, keep: usize) -> io::Result<()> {
-        // SAFETY: by the invariant the tail is ours; nobody has been told of it.
-        unsafe { sys::unmap(&self.calls, self.at(keep), self.len - keep) }?;
-        self.len = keep;
-        Ok(())
-    }
-
     /// Returns the first address.
     pub(crate) fn base(&self) -> NonNull<u8> {
         self.base
@@ -100,7 +80,7 @@ impl OwnedPages {
 
     /// Returns the address `offset` bytes after the first.
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
-        NonNull::new(self.base.as_ptr().wrapping_add(offset)).unwrap_or(self.base)
+        sys::offset_by(self.base, offset)
     }
 }
 
@@ -109,6 +89,6 @@ impl Drop for OwnedPages {
         // This can fail only where the kernel has merged the edge of the mapping with a neighbour
         // and has no VMA left to part them. Address space is then lost; nothing else is.
         // SAFETY: by the invariant the pages are ours, and their owner is going away.
-        let _ = unsafe { sys::unmap(&self.calls, self.base, self.len) };
+        let _ = unsafe { sys::unmap(&self.calls, self.whole, self.len) };
     }
 }

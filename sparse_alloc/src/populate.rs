@@ -1,11 +1,21 @@
 //! Making pages present before they are touched.
 
+mod job;
+mod parallel;
+mod progress;
+
 use std::io;
 use std::ptr::NonNull;
 
 use memory_range::{Access, MemoryRange};
 
 use crate::sys::{self, Advice, Calls};
+
+pub use parallel::{Populated, populate_in_parallel};
+pub use progress::PopulateProgress;
+
+/// How often the kernel is asked again when it was interrupted or short of something.
+const ATTEMPTS: u32 = 64;
 
 /// Says why pages were not made present. Some of the range may be present all the same.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +70,13 @@ pub enum PopulateError {
         /// What the kernel answered.
         source: io::Error,
     },
-    /// The kernel cannot do it; before Linux 5.14 it never can.
+    /// The kernel does not know how; Linux has done so since 5.14.
+    #[error("the kernel cannot populate range {range}: it lacks MADV_POPULATE_READ and _WRITE")]
+    Unsupported {
+        /// The range that was to be populated.
+        range: MemoryRange,
+    },
+    /// The kernel cannot do it there: the pages are a device's, for example.
     #[error("range {range} cannot be populated for {access}")]
     Failed {
         /// The range that was to be populated.
@@ -88,9 +104,21 @@ pub(crate) unsafe fn populate(
         Access::ReadOnly => Advice::PopulateRead,
         Access::ReadWrite => Advice::PopulateWrite,
     };
-    // SAFETY: by the caller's promise; populating drops no contents.
-    let result = unsafe { sys::advise(calls, addr, len, advice) };
-    result.map_err(|source| match source.raw_os_error() {
+    let mut attempt = 0;
+    let source = loop {
+        // SAFETY: by the caller's promise; populating drops no contents.
+        let Err(error) = (unsafe { sys::advise(calls, addr, len, advice) }) else {
+            return Ok(());
+        };
+        // What is present already stays so: each attempt gets further.
+        let again = matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN));
+        attempt += 1;
+        if !again || attempt >= ATTEMPTS {
+            break error;
+        }
+        std::thread::yield_now();
+    };
+    Err(match source.raw_os_error() {
         // madvise(2): EFAULT where a fault would be SIGBUS, EHWPOISON where it would be a memory
         // error, EINVAL where the protection forbids it.
         Some(libc::EFAULT | libc::EHWPOISON) => PopulateError::Inaccessible {
@@ -100,6 +128,11 @@ pub(crate) unsafe fn populate(
         },
         Some(libc::ENOMEM) if sys::is_whole(addr, len) => {
             PopulateError::OutOfMemory { range, source }
+        }
+        // Of no pages the kernel does whatever it knows at all.
+        // SAFETY: nothing is advised.
+        Some(libc::EINVAL) if unsafe { sys::advise(calls, addr, 0, advice) }.is_err() => {
+            PopulateError::Unsupported { range }
         }
         _ => PopulateError::Failed {
             range,

@@ -20,8 +20,9 @@ const FIXED_LENGTH: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GR
 /// Shared memory: a named memfd, sealed against resizing, with its linear view.
 ///
 /// It takes no memory until it is written. Because it cannot shrink, no peer can make an access
-/// fault by truncating it. Its mappings are left out of core dumps and of forked children. A clone
-/// is cheap and is the same memory.
+/// fault by truncating it. Its linear view is left out of core dumps and of forked children, and so
+/// are its mappings in a reservation, but for those shorter than 1 MiB (see
+/// [`Reservation`](crate::Reservation)). A clone is cheap and is the same memory.
 ///
 /// ```
 /// use sparse_alloc::{MappedRegion, SharedMemory};
@@ -63,7 +64,9 @@ impl SharedMemory {
         let file = memfd::create(name).map_err(failed)?;
         memfd::resize(&file, len).map_err(failed)?;
         memfd::seal(&file, FIXED_LENGTH | SealFlag::F_SEAL_SEAL).map_err(failed)?;
-        Self::with(name, file)
+        let name = name.to_owned();
+        let mappable = Mappable::from_own_memfd(name, file, len, Exclusion::DumpAndFork);
+        Self::with(mappable, len)
     }
 
     /// Takes over shared memory that was made before, here or in another process.
@@ -91,10 +94,6 @@ impl SharedMemory {
                 },
             });
         }
-        Self::with(name, file)
-    }
-
-    fn with(name: &str, file: OwnedFd) -> Result<Self, SharedMemoryError> {
         let mappable = Mappable::from_owned(name.to_owned(), file, Exclusion::DumpAndFork)
             .map_err(|source| SharedMemoryError::Mappable { source })?;
         if mappable.access() == Access::ReadOnly {
@@ -106,6 +105,10 @@ impl SharedMemory {
         let len = len.map_err(|source| SharedMemoryError::Length { source })?;
         let len = len.unwrap_or(0);
         check_len(name, len)?;
+        Self::with(mappable, len)
+    }
+
+    fn with(mappable: Mappable, len: u64) -> Result<Self, SharedMemoryError> {
         let view = mappable.linear_view();
         let view = Arc::clone(view.map_err(|source| SharedMemoryError::LinearView { source })?);
         Ok(Self {
@@ -228,4 +231,20 @@ pub enum SharedMemoryError {
         /// Why not.
         source: LinearViewError,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not asked of our own memfd is what the kernel would have said.
+    #[test]
+    fn what_is_known_of_new_memory_is_true() {
+        let ram = SharedMemory::new("ram", 3 << 20).unwrap();
+        let fd = ram.mappable().as_fd().try_clone_to_owned().unwrap();
+        let asked = SharedMemory::from_fd("ram", fd).unwrap();
+        assert_eq!(ram.mappable().facts(), asked.mappable().facts());
+        assert_eq!(ram.mappable().access(), asked.mappable().access());
+        assert_eq!(ram.len(), asked.len());
+    }
 }

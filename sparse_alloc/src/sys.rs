@@ -70,6 +70,12 @@ pub(crate) enum Content<'a> {
     Anonymous(Access),
     /// Shared memory of a file without a name, which merges with no other mapping.
     Placeholder,
+    /// A file, of which a page that is written becomes private to this mapping.
+    Private {
+        fd: BorrowedFd<'a>,
+        offset: u64,
+        access: Access,
+    },
     /// A file, shared with everyone who maps it.
     File {
         fd: BorrowedFd<'a>,
@@ -128,6 +134,15 @@ fn check(result: libc::c_int) -> io::Result<()> {
     }
 }
 
+fn file_offset(offset: u64) -> io::Result<libc::off_t> {
+    libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))
+}
+
+/// The address some bytes behind another, in the same piece of address space.
+pub(crate) fn offset_by(addr: NonNull<u8>, bytes: usize) -> NonNull<u8> {
+    NonNull::new(addr.as_ptr().wrapping_add(bytes)).unwrap_or(addr)
+}
+
 /// Calls `mmap`.
 ///
 /// # Safety
@@ -153,14 +168,19 @@ unsafe fn map(
             -1,
             0,
         ),
+        Content::Private { fd, offset, access } => (
+            protection(access),
+            libc::MAP_PRIVATE | libc::MAP_NORESERVE,
+            fd.as_raw_fd(),
+            file_offset(offset)?,
+        ),
         Content::File {
             fd,
             offset,
             access,
             commit,
         } => {
-            let offset = libc::off_t::try_from(offset)
-                .map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+            let offset = file_offset(offset)?;
             let commit = match commit {
                 Commit::Now => 0,
                 Commit::Never => libc::MAP_NORESERVE,

@@ -81,19 +81,20 @@ fn shared_memory_is_shared_by_all_its_views() {
 
 #[test]
 fn shared_memory_is_neither_dumped_nor_forked() {
-    let ram = SharedMemory::new("ram", 4 * PAGE).unwrap();
+    const MIB: u64 = 1 << 20;
+    let ram = SharedMemory::new("ram", 4 * MIB).unwrap();
     let backing = Backing::from(ram.mappable().clone());
-    let reservation = Reservation::new(8 * PAGE, Alignment::Page).unwrap();
-    reservation
-        .map(pages(0..4), &backing, 0, ReadWrite)
-        .unwrap();
+    let reservation = Reservation::new(8 * MIB, Alignment::Page).unwrap();
+    let map = |start, end, offset| {
+        let range = MemoryRange::new(start..end);
+        reservation.map(range, &backing, offset, ReadWrite).unwrap();
+    };
+    map(0, 4 * MIB, 0);
     // A part again, so that a new mapping is put beside one that has the flags.
-    reservation
-        .map(pages(1..2), &backing, PAGE, ReadWrite)
-        .unwrap();
+    map(MIB, 2 * MIB, MIB);
     let window = reservation.base().addr().get();
     let linear = ram.linear_view().base().addr().get();
-    for addr in [window, window + 4096, window + 3 * 4096, linear] {
+    for addr in [window, window + (1 << 20), window + (3 << 20), linear] {
         let flags = support::vma_flags(addr);
         for flag in ["dd", "dc"] {
             assert!(

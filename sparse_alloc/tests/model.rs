@@ -32,7 +32,16 @@ enum Shows {
     },
     /// Private memory with that first byte.
     Anonymous(u8),
-    Zeros,
+    /// A fill of that byte; of the other, in the first byte, if it was written.
+    Fill(u8, u8),
+}
+
+/// The fills, by the byte of which they consist.
+fn fill(byte: u8) -> Backing {
+    match byte {
+        0 => Backing::Zeros,
+        _ => Backing::Ones,
+    }
 }
 
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -53,8 +62,9 @@ enum Change {
         at: Range<usize>,
         access: Access,
     },
-    MapZeros {
+    MapFill {
         at: Range<usize>,
+        byte: u8,
         access: Access,
     },
     Unmap {
@@ -64,8 +74,10 @@ enum Change {
         at: Range<usize>,
         access: Access,
     },
+    /// Of a fill of that byte, or of anonymous memory.
     Decommit {
         at: Range<usize>,
+        byte: Option<u8>,
     },
     Write {
         page: usize,
@@ -111,12 +123,12 @@ impl Model {
                     access,
                 }));
             }
-            Change::MapZeros { at, access } => {
-                if !inside(&at) || access == ReadWrite {
+            Change::MapFill { at, byte, access } => {
+                if !inside(&at) {
                     return false;
                 }
                 self.pages[at].fill(Some(Page {
-                    shows: Shows::Zeros,
+                    shows: Shows::Fill(byte, byte),
                     access,
                 }));
             }
@@ -127,9 +139,7 @@ impl Model {
                 self.pages[at].fill(None);
             }
             Change::Protect { at, access } => {
-                let fixed = |page: &Page| {
-                    matches!(page.shows, Shows::Zeros | Shows::File { file: ROM, .. })
-                };
+                let fixed = |page: &Page| matches!(page.shows, Shows::File { file: ROM, .. });
                 let can = |page: &Option<Page>| {
                     page.is_some_and(|page| access == ReadOnly || !fixed(&page))
                 };
@@ -140,15 +150,22 @@ impl Model {
                     page.access = access;
                 }
             }
-            Change::Decommit { at } => {
-                let anonymous = |page: &Option<Page>| {
-                    page.is_some_and(|page| matches!(page.shows, Shows::Anonymous(_)))
+            Change::Decommit { at, byte } => {
+                let of_that_kind = |page: &Option<Page>| {
+                    page.is_some_and(|page| match page.shows {
+                        Shows::Anonymous(_) => byte.is_none(),
+                        Shows::Fill(fill, _) => byte == Some(fill),
+                        Shows::File { .. } => false,
+                    })
                 };
-                if !inside(&at) || !self.pages[at.clone()].iter().all(anonymous) {
+                if !inside(&at) || !self.pages[at.clone()].iter().all(of_that_kind) {
                     return false;
                 }
                 for page in self.pages[at].iter_mut().flatten() {
-                    page.shows = Shows::Anonymous(0);
+                    page.shows = match byte {
+                        None => Shows::Anonymous(0),
+                        Some(byte) => Shows::Fill(byte, byte),
+                    };
                 }
             }
             Change::Write { page, byte } => match &mut self.pages[page] {
@@ -158,7 +175,7 @@ impl Model {
                 }) => match shows {
                     Shows::File { file, page } => self.files[*file][*page] = byte,
                     Shows::Anonymous(value) => *value = byte,
-                    Shows::Zeros => return false,
+                    Shows::Fill(_, value) => *value = byte,
                 },
                 _ => return false,
             },
@@ -170,7 +187,7 @@ impl Model {
         Some(match self.pages[page]?.shows {
             Shows::File { file, page } => self.files[file][page],
             Shows::Anonymous(value) => value,
-            Shows::Zeros => 0,
+            Shows::Fill(_, value) => value,
         })
     }
 }
@@ -221,12 +238,15 @@ impl Real {
             Change::MapAnonymous { at, access } => {
                 r.map(range(at), &Backing::Anonymous, 0, *access).is_ok()
             }
-            Change::MapZeros { at, access } => {
-                r.map(range(at), &Backing::Zeros, 0, *access).is_ok()
+            Change::MapFill { at, byte, access } => {
+                r.map(range(at), &fill(*byte), 0, *access).is_ok()
             }
             Change::Unmap { at } => r.unmap(range(at)).is_ok(),
             Change::Protect { at, access } => r.protect(range(at), *access).is_ok(),
-            Change::Decommit { at } => r.decommit(range(at), &Backing::Anonymous, 0).is_ok(),
+            Change::Decommit { at, byte } => {
+                let backing = byte.map_or(Backing::Anonymous, fill);
+                r.decommit(range(at), &backing, 0).is_ok()
+            }
             Change::Write { page, byte } => write_at(r, *page as u64, *byte).is_ok(),
         }
     }
@@ -274,15 +294,21 @@ fn access() -> impl Strategy<Value = Access> {
     any::<bool>().prop_map(Access::from_writable)
 }
 
+fn fill_byte() -> impl Strategy<Value = u8> {
+    prop_oneof![Just(0), Just(0xff)]
+}
+
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => (range(), 0..FILES, 0..PAGES, access())
             .prop_map(|(at, file, page, access)| Change::MapFile { at, file, page, access }),
         1 => (range(), access()).prop_map(|(at, access)| Change::MapAnonymous { at, access }),
-        1 => (range(), access()).prop_map(|(at, access)| Change::MapZeros { at, access }),
+        2 => (range(), fill_byte(), access())
+            .prop_map(|(at, byte, access)| Change::MapFill { at, byte, access }),
         2 => range().prop_map(|at| Change::Unmap { at }),
         3 => (range(), access()).prop_map(|(at, access)| Change::Protect { at, access }),
-        1 => range().prop_map(|at| Change::Decommit { at }),
+        2 => (range(), prop::option::of(fill_byte()))
+            .prop_map(|(at, byte)| Change::Decommit { at, byte }),
         2 => (0..PAGES, 1..=u8::MAX).prop_map(|(page, byte)| Change::Write { page, byte }),
     ]
 }

@@ -111,11 +111,14 @@ fn finds_out_that_a_file_became_shorter() {
         .unwrap();
     File::from(fd).set_len(2 * PAGE + 100).unwrap();
 
-    // A partial page is past the end too: what is written behind the end would be lost.
-    let error = reservation
-        .map(pages(0..3), &backing, 0, ReadWrite)
-        .unwrap_err();
-    assert!(matches!(error, MapError::PastEnd { size, .. } if size == 2 * PAGE + 100));
+    // The file is asked where a mapping reaches further than any did. A partial page is past the
+    // end too: what is written behind the end would be lost.
+    for (range, offset) in [(pages(0..4), PAGE), (pages(0..3), 0)] {
+        let error = reservation
+            .map(range, &backing, offset, ReadWrite)
+            .unwrap_err();
+        assert!(matches!(error, MapError::PastEnd { size, .. } if size == 2 * PAGE + 100));
+    }
     // What was mapped before faults, and the process lives.
     assert_eq!(
         look(&reservation, 0..4),

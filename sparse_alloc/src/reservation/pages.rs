@@ -2,8 +2,10 @@
 
 use memory_range::{Access, MemoryRange};
 
-use super::{Bounds, Reservation};
+use super::Reservation;
 use crate::backing::{Backing, BackingKind};
+use crate::mapped_region::MappedRegion;
+use crate::space::Bounds;
 use crate::sys::{self, Advice};
 use crate::{DecommitError, LockError, PopulateError, lock, populate};
 
@@ -17,13 +19,13 @@ impl Reservation {
     /// read-only and was to be populated for writing; when memory runs out or the file of a page
     /// has become shorter.
     pub fn populate(&self, range: MemoryRange, access: Access) -> Result<(), PopulateError> {
-        let (addr, len) = self.in_bounds(range).map_err(|bounds| match bounds {
+        let (addr, len) = self.space.in_bounds(range).map_err(|bounds| match bounds {
             Bounds::Empty => PopulateError::Empty {
                 start: range.start(),
             },
             Bounds::Outside => PopulateError::OutOfBounds {
                 range,
-                len: self.len,
+                len: self.space.len(),
             },
         })?;
         {
@@ -40,7 +42,7 @@ impl Reservation {
             }
         }
         // SAFETY: `in_bounds` found the range in `pages`, which stays reserved while `self` lives.
-        unsafe { populate::populate(&self.calls, addr, len, range, access) }
+        unsafe { populate::populate(self.space.counter(), addr, len, range, access) }
     }
 
     /// Locks the pages of the mapped `range` into memory, making them present.
@@ -54,12 +56,13 @@ impl Reservation {
     /// [`LockError::Limit`] when the process may not lock that much (`ulimit -l`).
     pub fn lock(&self, range: MemoryRange) -> Result<(), LockError> {
         let (addr, len) = self
+            .space
             .in_bounds(range)
             .map_err(|b| self.not_lockable(range, b))?;
         if let Some(hole) = self.state().mapped.gaps(range).next() {
             return Err(LockError::NotMapped { range, hole });
         }
-        lock::lock(&self.calls, addr, len, range)
+        lock::lock(self.space.counter(), addr, len, range)
     }
 
     /// Takes the lock off the pages of `range`; what was not locked stays as it is.
@@ -70,19 +73,21 @@ impl Reservation {
     /// and none is left.
     pub fn unlock(&self, range: MemoryRange) -> Result<(), LockError> {
         let (addr, len) = self
+            .space
             .in_bounds(range)
             .map_err(|b| self.not_lockable(range, b))?;
-        lock::unlock(&self.calls, addr, len, range)
+        lock::unlock(self.space.counter(), addr, len, range)
     }
 
     /// Gives the memory behind `range` back, which is mapped from `backing` at `offset`.
     ///
-    /// Afterwards it reads as zeros, here and in every other view of the backing. The range stays
+    /// Afterwards it reads as zeros (or as its fill), here and in every other view of the backing. The range stays
     /// mapped, and takes memory again where it is written.
     ///
     /// * Memfds and writable files: a hole is punched, which also frees the file's blocks.
     /// * [`Backing::Anonymous`]: the pages are dropped. `offset` means nothing.
-    /// * [`Backing::Zeros`]: there is nothing to give back; it succeeds.
+    /// * [`Backing::Zeros`] and [`Backing::Ones`]: pages that were written are dropped, and the range
+    ///   reads as the fill again. `offset` means nothing.
     ///
     /// # Errors
     ///
@@ -94,16 +99,16 @@ impl Reservation {
         backing: &Backing,
         offset: u64,
     ) -> Result<(), DecommitError> {
-        let (addr, len) = self.in_bounds(range).map_err(|bounds| match bounds {
+        let (addr, len) = self.space.in_bounds(range).map_err(|bounds| match bounds {
             Bounds::Empty => DecommitError::Empty {
                 start: range.start(),
             },
             Bounds::Outside => DecommitError::OutOfBounds {
                 range,
-                len: self.len,
+                len: self.space.len(),
             },
         })?;
-        // Held for anonymous memory: between the look and the call nobody may map over the range.
+        // Held for private memory: between the look and the call nobody may map over the range.
         let state = self.state();
         let not_mapped = |range| DecommitError::NotMapped {
             range,
@@ -125,17 +130,18 @@ impl Reservation {
                 drop(state);
                 mappable.decommit(of_file)
             }
-            (BackingKind::Anonymous, _) => {
-                // SAFETY: the range is ours, and shows anonymous memory whose contents the caller
+            (BackingKind::Anonymous | BackingKind::Zeros | BackingKind::Ones, _) => {
+                // SAFETY: the range is ours, and shows private memory whose contents the caller
                 // gives up.
-                let freed = unsafe { sys::advise(&self.calls, addr, len, Advice::DontNeed) };
+                let freed =
+                    unsafe { sys::advise(self.space.counter(), addr, len, Advice::DontNeed) };
                 freed.map_err(|source| DecommitError::Failed {
                     range,
                     name: backing.name().to_owned(),
                     source,
                 })
             }
-            (BackingKind::Zeros | BackingKind::Mappable, _) => Ok(()),
+            (BackingKind::Mappable, None) => Ok(()),
         }
     }
 
@@ -146,7 +152,7 @@ impl Reservation {
             },
             Bounds::Outside => LockError::OutOfBounds {
                 range,
-                len: self.len,
+                len: self.space.len(),
             },
         }
     }

@@ -2,8 +2,9 @@
 
 use memory_range::{Access, MemoryRange};
 
-use super::{MapError, ProtectError, Reservation, UnmapError, Urgency};
+use super::Reservation;
 use crate::backing::Backing;
+use crate::space::{MapError, ProtectError, UnmapError, Urgency};
 
 /// Makes changes that may draw on the VMAs which the reservation holds back.
 ///

@@ -15,6 +15,16 @@ pub(crate) struct Failure {
 
 thread_local! {
     static NEXT: Cell<Option<Failure>> = const { Cell::new(None) };
+    static STRICT: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Has this thread believe that the kernel counts private memory strictly, or does not.
+pub(crate) fn set_overcommit_strict(strict: bool) {
+    STRICT.set(Some(strict));
+}
+
+pub(crate) fn overcommit_is_strict() -> Option<bool> {
+    STRICT.get()
 }
 
 /// Makes one call of this thread fail.
