@@ -3,7 +3,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use mapping_manager::{GuestMemory, LeaseAccess, VaMapper};
 use memory_range::{Access, MemoryRange};
-use sparse_alloc::{Alignment, Backing, SharedMemory};
+use sparse_alloc::{Alignment, Backing, SharedMemory, SpaceEditor, Urgency};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,8 +93,15 @@ fn leases(c: &mut Criterion) {
     group.finish();
 }
 
-/// A change of the mapper is a system call and the change of the table. The reservation's own share
-/// is measured beside it.
+/// Address space with one page mapped, and changed without a table.
+fn bare(page: MemoryRange, backing: &Backing) -> Result<SpaceEditor, Box<dyn std::error::Error>> {
+    let mut space = SpaceEditor::new(RAM, Alignment::Page)?;
+    space.map(Urgency::Change, page, backing, 0, RO)?;
+    Ok(space)
+}
+
+/// A change of the mapper is a system call and the change of the table. The same without a table is
+/// measured beside it.
 fn changes(c: &mut Criterion) {
     let mut group = c.benchmark_group("change");
     for mappings in [10, 1_000, 30_000] {
@@ -105,30 +112,28 @@ fn changes(c: &mut Criterion) {
         let page = range(mappings / 2 * 2 * PAGE, PAGE);
         let hole = range((mappings / 2 * 2 + 1) * PAGE, PAGE);
         let (there, back) = (RW, RO);
-        group.bench_function(
-            BenchmarkId::new("protect, reservation only", mappings),
-            |b| {
-                b.iter(|| {
-                    let _ = black_box(mapper.reservation().protect(page, there));
-                    let _ = black_box(mapper.reservation().protect(page, back));
-                });
-            },
-        );
+        let Ok(mut space) = bare(page, &backing) else {
+            continue;
+        };
+        let change = Urgency::Change;
+        group.bench_function(BenchmarkId::new("protect, no table", mappings), |b| {
+            b.iter(|| {
+                let _ = black_box(space.protect(change, page, there, || [(page, back)]));
+                let _ = black_box(space.protect(change, page, back, || [(page, there)]));
+            });
+        });
         group.bench_function(BenchmarkId::new("protect", mappings), |b| {
             b.iter(|| {
                 let _ = black_box(mapper.protect(page, there));
                 let _ = black_box(mapper.protect(page, back));
             });
         });
-        group.bench_function(
-            BenchmarkId::new("map and unmap, reservation only", mappings),
-            |b| {
-                b.iter(|| {
-                    let _ = black_box(mapper.reservation().map(hole, &backing, 0, RO));
-                    let _ = black_box(mapper.reservation().unmap(hole));
-                });
-            },
-        );
+        group.bench_function(BenchmarkId::new("map and unmap, no table", mappings), |b| {
+            b.iter(|| {
+                let _ = black_box(space.map(change, hole, &backing, 0, RO));
+                let _ = black_box(space.unmap(change, hole, false));
+            });
+        });
         group.bench_function(BenchmarkId::new("map and unmap", mappings), |b| {
             b.iter(|| {
                 let _ = black_box(mapper.map(hole, &backing, 0, RO));

@@ -13,10 +13,10 @@ pub use slot::LeaseAccess;
 pub(crate) use slot::{Slot, TooMany};
 
 use backing_slots::BackingSlots;
-use entries::Entries;
+use entries::{Entries, Position};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
-use sparse_alloc::Backing;
+use sparse_alloc::{Backing, SpaceEditor};
 use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -34,7 +34,8 @@ pub struct ActiveMapping {
     pub access: Access,
 }
 
-/// Disjoint mappings by guest physical address; neighbours that continue one another are one.
+/// Disjoint mappings by guest physical address. Who asks is shown neighbours that continue one
+/// another as one; how they are kept is told at [`Entries`].
 ///
 /// It is read in two ways. Under the lock ([`read`](Self::read)), while no change can be made and the
 /// address space is as the table says. And without it ([`entries`](Self::entries)), at any time, by
@@ -45,14 +46,23 @@ pub(crate) struct MappingTable {
     entries: Entries<BackingSlot>,
     /// Held for writing while the address space changes, so that whoever holds it for reading sees
     /// a table that is true. Accesses take it only after a fault.
-    slots: RwLock<BackingSlots>,
+    guarded: RwLock<Guarded>,
+}
+
+/// What only the table's one writer changes.
+struct Guarded {
+    slots: BackingSlots,
+    space: SpaceEditor,
 }
 
 impl MappingTable {
-    pub(crate) fn new(memory: Arc<str>) -> Self {
+    pub(crate) fn new(memory: Arc<str>, space: SpaceEditor) -> Self {
         Self {
             entries: Entries::new(),
-            slots: RwLock::new(BackingSlots::new(memory)),
+            guarded: RwLock::new(Guarded {
+                slots: BackingSlots::new(memory),
+                space,
+            }),
         }
     }
 
@@ -66,7 +76,7 @@ impl MappingTable {
     pub(crate) fn read(&self) -> TableReader<'_> {
         TableReader {
             entries: &self.entries,
-            slots: self.slots.read().unwrap_or_else(PoisonError::into_inner),
+            guarded: self.guarded.read().unwrap_or_else(PoisonError::into_inner),
         }
     }
 
@@ -75,7 +85,7 @@ impl MappingTable {
         TableWriter {
             entries: &self.entries,
             // Between the change of the address space and that of the table nothing can panic.
-            slots: self.slots.write().unwrap_or_else(PoisonError::into_inner),
+            guarded: self.guarded.write().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }
@@ -83,30 +93,43 @@ impl MappingTable {
 /// The table while it does not change.
 pub(crate) struct TableReader<'a> {
     entries: &'a Entries<BackingSlot>,
-    slots: RwLockReadGuard<'a, BackingSlots>,
+    guarded: RwLockReadGuard<'a, Guarded>,
 }
 
 impl TableReader<'_> {
     /// What is mapped at an address.
     pub(crate) fn get(&self, gpa: u64) -> Option<(MemoryRange, ActiveMapping)> {
-        let entry = self.entries.find(gpa)?;
-        (entry.start <= gpa).then(|| self.mapping(entry)).flatten()
+        self.mapping(self.entries.joined_at(gpa)?)
     }
 
     /// Every mapping by address.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (MemoryRange, ActiveMapping)> {
-        let entries = self.entries.iter_from(0);
+        let entries = self.entries.joined();
         entries.filter_map(|entry| self.mapping(entry))
+    }
+
+    /// Says whether VMAs are held back for undoing.
+    pub(crate) fn has_headroom(&self) -> bool {
+        self.guarded.space.has_headroom()
     }
 
     /// How often each backing is leased, by name.
     pub(crate) fn leases(&self) -> Vec<BackingLeases> {
-        self.slots.leases()
+        self.guarded.slots.leases()
     }
 
     #[cfg(test)]
     pub(crate) fn slot_count(&self) -> usize {
-        self.slots.slot_count()
+        self.guarded.slots.slot_count()
+    }
+
+    /// What is mapped in a range, in ascending order: the parts that lie in it.
+    pub(crate) fn parts(
+        &self,
+        range: MemoryRange,
+    ) -> impl Iterator<Item = (MemoryRange, ActiveMapping)> {
+        let entries = self.entries.parts(range.start(), range.end());
+        entries.filter_map(|entry| self.mapping(entry))
     }
 
     fn mapping(&self, entry: Entry<BackingSlot>) -> Option<(MemoryRange, ActiveMapping)> {
@@ -124,13 +147,79 @@ impl TableReader<'_> {
     }
 }
 
+/// A part of a range, and what is mapped there.
+pub(crate) struct Part {
+    pub(crate) range: MemoryRange,
+    pub(crate) access: Access,
+    slot: NonNull<BackingSlot>,
+}
+
+impl Part {
+    /// What its backing allows at most. The table has not changed since it was asked for the part.
+    pub(crate) fn limit(&self) -> Access {
+        // SAFETY: the table's slots are not freed before the table is.
+        let slot = unsafe { self.slot.as_ref() };
+        // SAFETY: an entry shows it, so it is mapped, and the table's writer has it.
+        let limit = unsafe { slot.with(|held| held.map(|held| held.backing.access())) };
+        limit.unwrap_or(Access::ReadOnly)
+    }
+}
+
+fn part(entry: Entry<BackingSlot>) -> Option<Part> {
+    Some(Part {
+        range: MemoryRange::try_new(entry.start..entry.end).ok()?,
+        access: entry.access,
+        slot: entry.slot,
+    })
+}
+
+/// A mapping, and where in the table it is.
+pub(crate) struct Exact {
+    at: Position,
+    pub(crate) part: Part,
+}
+
+/// What is mapped in a range, summed up.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Coverage {
+    pub(crate) is_mapped: bool,
+    /// A mapping lies in the range with one part and outside with another.
+    pub(crate) reaches_out: bool,
+}
+
 /// The table while one thread changes it.
 pub(crate) struct TableWriter<'a> {
     entries: &'a Entries<BackingSlot>,
-    slots: RwLockWriteGuard<'a, BackingSlots>,
+    guarded: RwLockWriteGuard<'a, Guarded>,
 }
 
-impl TableWriter<'_> {
+impl<'a> TableWriter<'a> {
+    /// Who changes the address space.
+    pub(crate) fn space(&mut self) -> &mut SpaceEditor {
+        &mut self.guarded.space
+    }
+
+    /// What is mapped in a range, in ascending order: the parts that lie in it. They change while
+    /// the table does.
+    pub(crate) fn parts(&self, range: MemoryRange) -> impl Iterator<Item = Part> + use<'a> {
+        let entries = self.entries.parts(range.start(), range.end());
+        entries.filter_map(part)
+    }
+
+    /// Says whether something is mapped in a range, and whether it reaches out of it.
+    pub(crate) fn coverage(&self, range: MemoryRange) -> Coverage {
+        let (start, end) = (range.start(), range.end());
+        let mut coverage = Coverage::default();
+        for entry in self.entries.iter_from(start) {
+            if entry.start >= end {
+                break;
+            }
+            coverage.is_mapped = true;
+            coverage.reaches_out |= entry.start < start || end < entry.end;
+        }
+        coverage
+    }
+
     /// Puts a mapping over whatever is there.
     pub(crate) fn set(
         &mut self,
@@ -147,9 +236,24 @@ impl TableWriter<'_> {
             end: range.end(),
             offset,
             access,
-            slot: self.slots.map(backing),
+            slot: self.guarded.slots.map(backing),
         };
         self.change(|entries, count| entries.edit().set(entry, count))
+    }
+
+    /// The mapping that is of just this range, to be changed before anything else is.
+    #[inline]
+    pub(crate) fn exact(&self, range: MemoryRange) -> Option<Exact> {
+        let (at, entry) = self.entries.exact(range.start(), range.end())?;
+        Some(Exact {
+            at,
+            part: part(entry)?,
+        })
+    }
+
+    /// Changes the access of one mapping.
+    pub(crate) fn protect_exact(&mut self, exact: &Exact, access: Access) {
+        self.entries.edit().set_access(exact.at, access);
     }
 
     /// Takes out whatever is there.
@@ -171,7 +275,10 @@ impl TableWriter<'_> {
         change(self.entries, &mut |slot, by| {
             BackingSlots::count(slot, by, &mut unused);
         });
+        if unused.is_empty() {
+            return Unused::default();
+        }
         // Not before the change is complete: a slot is unmapped after the table says so.
-        self.slots.unmap(unused)
+        self.guarded.slots.unmap(unused)
     }
 }

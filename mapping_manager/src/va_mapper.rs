@@ -1,13 +1,14 @@
 //! The one reservation of a view in this process, and what is mapped in it.
 
 use crate::lease::Holders;
-use crate::table::{ActiveMapping, MappingTable, TableReader, Unused};
+use crate::table::{ActiveMapping, MappingTable, TableReader, TableWriter, Unused};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
 use sparse_alloc::{
-    Alignment, Backing, MapError, MappedRegion, PopulateError, ProtectError, Reservation,
-    ReserveError, UnmapError,
+    Alignment, Backing, HostRange, MapError, MappedRegion, PopulateError, PopulateProgress,
+    Populated, ProtectError, ReserveError, ReservedSpace, SpaceEditor, UnmapError, Urgency,
 };
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// Host address space as long as a guest physical address space, with what is mapped in it.
@@ -20,16 +21,10 @@ use std::sync::Arc;
 /// them: an access finds the old bytes or the new ones.
 pub struct VaMapper {
     name: Arc<str>,
-    reservation: Arc<Reservation>,
+    // Before `reservation`, which its editor changes.
     table: MappingTable,
+    reservation: Arc<ReservedSpace>,
     holders: Arc<Holders>,
-}
-
-/// Whether a change goes forward or undoes one that failed.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-enum Urgency {
-    Change,
-    Undo,
 }
 
 impl VaMapper {
@@ -40,17 +35,18 @@ impl VaMapper {
     ///
     /// # Errors
     ///
-    /// As [`Reservation::new`]: `len` is zero, unaligned, or more than the host has room for.
+    /// As [`Reservation::new`](sparse_alloc::Reservation::new): `len` is zero, unaligned, or more than the host has room for.
     pub fn new(
         name: impl Into<String>,
         len: u64,
         alignment: Alignment,
     ) -> Result<Arc<Self>, ReserveError> {
         let name = Arc::<str>::from(name.into());
+        let editor = SpaceEditor::new(len, alignment)?;
         Ok(Arc::new(Self {
             name: name.clone(),
-            reservation: Arc::new(Reservation::new(len, alignment)?),
-            table: MappingTable::new(name),
+            reservation: Arc::clone(editor.space()),
+            table: MappingTable::new(name, editor),
             holders: Arc::default(),
         }))
     }
@@ -71,8 +67,9 @@ impl VaMapper {
         self.reservation.clone()
     }
 
-    /// The reservation itself.
-    pub fn reservation(&self) -> &Reservation {
+    /// The reservation itself: its place, its length, and how many system calls were made to change
+    /// what is mapped in it.
+    pub fn reservation(&self) -> &ReservedSpace {
         &self.reservation
     }
 
@@ -80,7 +77,7 @@ impl VaMapper {
     ///
     /// # Errors
     ///
-    /// As [`Reservation::map`]; what was there is there still.
+    /// As [`Reservation::map`](sparse_alloc::Reservation::map); what was there is there still.
     pub fn map(
         &self,
         range: MemoryRange,
@@ -95,7 +92,7 @@ impl VaMapper {
     ///
     /// # Errors
     ///
-    /// As [`Reservation::protect`].
+    /// As [`Reservation::protect`](sparse_alloc::Reservation::protect).
     pub fn protect(&self, range: MemoryRange, access: Access) -> Result<(), ProtectError> {
         self.protect_with(Urgency::Change, range, access)
     }
@@ -104,7 +101,7 @@ impl VaMapper {
     ///
     /// # Errors
     ///
-    /// As [`Reservation::unmap`].
+    /// As [`Reservation::unmap`](sparse_alloc::Reservation::unmap).
     pub fn unmap(&self, range: MemoryRange) -> Result<(), UnmapError> {
         self.unmap_with(Urgency::Change, range)
     }
@@ -115,14 +112,44 @@ impl VaMapper {
         UndoMapper { mapper: self }
     }
 
-    /// Faults in what is mapped in a range, at these addresses (the linear views of its
-    /// backings are not touched).
+    /// Makes the pages that are mapped in a range present, so that no one has to wait for memory when
+    /// first touching them; with several threads.
+    ///
+    /// It acts on these addresses, which a guest's accesses go by, and not on the linear views of the
+    /// backings. Each page is made present for what its mapping allows now. Holes are skipped, and so
+    /// are devices, which have no pages to wait for, and fills, which would take memory that they are
+    /// there to save. An empty range is no error.
+    ///
+    /// What is mapped is looked up once, at the start, and no lock is held afterwards: that may take
+    /// seconds. Changes made meanwhile go on unhindered. What they unmap or make read-only in the
+    /// range may make populating fail; what they map is not populated.
+    ///
+    /// `threads` counts the caller's; `None` means one for each processor. `progress` tells how far
+    /// it got, and can cancel it.
     ///
     /// # Errors
     ///
-    /// As [`Reservation::populate`].
-    pub fn populate(&self, range: MemoryRange, access: Access) -> Result<(), PopulateError> {
-        self.reservation.populate(range, access)
+    /// [`PopulateError::OutOfBounds`] when the range ends past the address space; otherwise as
+    /// [`populate_in_parallel`](sparse_alloc::populate_in_parallel).
+    pub fn populate(
+        &self,
+        range: MemoryRange,
+        progress: &PopulateProgress,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Populated, PopulateError> {
+        let len = self.reservation.len();
+        let outside = || PopulateError::OutOfBounds { range, len };
+        if range.end() > len {
+            return Err(outside());
+        }
+        let mut pieces: Vec<(HostRange, Access)> = Vec::new();
+        for (part, mapping) in self.read_table().parts(range) {
+            if has_pages(&mapping.backing) {
+                let host = HostRange::new(self.va(), part.start(), part.len());
+                pieces.push((host.map_err(|_| outside())?, mapping.access));
+            }
+        }
+        sparse_alloc::populate_in_parallel(&pieces, threads, progress)
     }
 
     /// What is mapped at a guest physical address, with the range it belongs to.
@@ -160,10 +187,7 @@ impl VaMapper {
         access: Access,
     ) -> Result<(), MapError> {
         let mut table = self.table.write();
-        let result = match urgency {
-            Urgency::Change => self.reservation.map(range, backing, offset, access),
-            Urgency::Undo => self.reservation.undo().map(range, backing, offset, access),
-        };
+        let result = table.space().map(urgency, range, backing, offset, access);
         let unused = match &result {
             Ok(()) => table.set(range, backing, offset, access),
             // The one failure that leaves a hole; the table says so.
@@ -182,24 +206,75 @@ impl VaMapper {
         access: Access,
     ) -> Result<(), ProtectError> {
         let mut table = self.table.write();
-        match urgency {
-            Urgency::Change => self.reservation.protect(range, access)?,
-            Urgency::Undo => self.reservation.undo().protect(range, access)?,
+        if let Some(exact) = table.exact(range)
+            && (!access.is_writable() || exact.part.limit().is_writable())
+        {
+            let before = || [(range, exact.part.access)];
+            table.space().protect(urgency, range, access, before)?;
+            table.protect_exact(&exact, access);
+            return Ok(());
         }
+        // What lies outside is found by the editor.
+        if range.end() <= self.reservation.len() {
+            check_protect(&table, range, access)?;
+        }
+        let parts = table.parts(range);
+        let before = || parts.map(|part| (part.range, part.access));
+        table.space().protect(urgency, range, access, before)?;
         table.protect(range, access);
         Ok(())
     }
 
     fn unmap_with(&self, urgency: Urgency, range: MemoryRange) -> Result<(), UnmapError> {
         let mut table = self.table.write();
-        match urgency {
-            Urgency::Change => self.reservation.unmap(range)?,
-            Urgency::Undo => self.reservation.undo().unmap(range)?,
+        let coverage = table.coverage(range);
+        // What is empty or lies outside is found by the editor.
+        let is_inside = !range.is_empty() && range.end() <= self.reservation.len();
+        if is_inside && !coverage.is_mapped {
+            return Ok(());
         }
+        table.space().unmap(urgency, range, coverage.reaches_out)?;
         let unused = table.remove(range);
         drop(table);
         drop(unused);
         Ok(())
+    }
+}
+
+/// Finds what keeps a range, which lies in the address space, from getting an access.
+fn check_protect(
+    table: &TableWriter<'_>,
+    range: MemoryRange,
+    access: Access,
+) -> Result<(), ProtectError> {
+    let hole = |hole: std::ops::Range<u64>| ProtectError::NotMapped {
+        range,
+        hole: MemoryRange::try_new(hole).unwrap_or(range),
+    };
+    let mut from = range.start();
+    for part in table.parts(range) {
+        if from < part.range.start() {
+            return Err(hole(from..part.range.start()));
+        }
+        if access.is_writable() && !part.limit().is_writable() {
+            let part = part.range;
+            return Err(ProtectError::ReadOnly { range, part });
+        }
+        from = part.range.end();
+    }
+    if from < range.end() {
+        return Err(hole(from..range.end()));
+    }
+    Ok(())
+}
+
+/// Says whether a backing has pages that take memory when they are first touched.
+fn has_pages(backing: &Backing) -> bool {
+    match backing {
+        // A device has no length.
+        Backing::Mappable(mappable) => matches!(mappable.len(), Ok(Some(_))),
+        Backing::Anonymous => true,
+        Backing::Zeros | Backing::Ones => false,
     }
 }
 
@@ -250,7 +325,19 @@ impl Inspect for VaMapper {
         let mut response = req.respond();
         response
             .value("name", self.name())
-            .field("reservation", &*self.reservation)
+            .child("reservation", |req| {
+                let table = self.read_table();
+                let (mut ranges, mut bytes) = (0_u64, 0_u64);
+                for (range, _) in table.iter() {
+                    ranges = ranges.saturating_add(1);
+                    bytes = bytes.saturating_add(range.len());
+                }
+                req.respond()
+                    .flatten("space", &*self.reservation)
+                    .value("mapped_ranges", ranges)
+                    .hex("mapped_bytes", bytes)
+                    .value("headroom", table.has_headroom());
+            })
             .child("mappings", |req| {
                 let mut response = req.respond();
                 for (range, mapping) in self.mappings() {

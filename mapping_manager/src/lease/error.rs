@@ -45,7 +45,7 @@ pub enum LeaseError {
         /// The first address that cannot be written.
         gpa: u64,
     },
-    /// What is mapped at an address is private to that mapping, or mere zeros: there is nothing
+    /// What is mapped at an address is private to that mapping, or a mere fill: there is nothing
     /// that could stay when the mapping goes.
     #[error("{memory}: gpa {gpa:#x} shows {backing}, which cannot be leased")]
     NotShared {
@@ -53,7 +53,7 @@ pub enum LeaseError {
         memory: String,
         /// The first such address.
         gpa: u64,
-        /// What it shows: `anonymous` or `zeros`.
+        /// What it shows: `anonymous`, `zeros` or `ones`.
         backing: String,
     },
     /// The backing has no linear view, which leases point into, and none can be made.

@@ -4,7 +4,7 @@ use super::slot::Slot;
 use inspect::Inspect;
 use sparse_alloc::{Backing, LinearViewError, MappedRegion};
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::ops::Bound;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Held {
 pub(crate) struct BackingSlots {
     memory: Arc<str>,
     /// The one slot of each backing that is mapped. Invariant B1: these are mapped slots.
-    mapped: HashMap<Backing, NonNull<BackingSlot>>,
+    mapped: HashMap<Backing, NonNull<BackingSlot>, BuildHasherDefault<IdentityHasher>>,
     /// Slots that were leased when their last mapping went, with the backing's name. Some are empty
     /// by now.
     lingering: BTreeMap<Lingering, String>,
@@ -119,7 +119,7 @@ impl BackingSlots {
     pub(crate) fn new(memory: Arc<str>) -> Self {
         Self {
             memory,
-            mapped: HashMap::new(),
+            mapped: HashMap::default(),
             lingering: BTreeMap::new(),
             swept: (0, ptr::null_mut()),
             empty: Vec::new(),
@@ -181,15 +181,13 @@ impl BackingSlots {
             let backing = unsafe {
                 slot_ref.with(|held| {
                     let held = held.filter(|held| held.entries.load(Ordering::Relaxed) == 0)?;
-                    Some(held.backing.clone())
+                    self.mapped
+                        .remove_entry(&held.backing)
+                        .map(|(backing, _)| backing)
                 })
             };
             // None if the same change has shown it again.
             let Some(backing) = backing else { continue };
-            let Some((key, _)) = self.mapped.remove_entry(&backing) else {
-                continue;
-            };
-            dropped.backings.push(key);
             // SAFETY: it is mapped (B1), no entry shows it, and the caller is the writer.
             match unsafe { Slot::unmap(slot) } {
                 Some(held) => {
@@ -240,6 +238,9 @@ impl BackingSlots {
 
     /// The slot of a backing that is no more mapped, but still leased; mapped from now on.
     fn lingering_of(&mut self, backing: &Backing) -> Option<NonNull<BackingSlot>> {
+        if self.lingering.is_empty() {
+            return None;
+        }
         let print = fingerprint(backing);
         let all = self
             .lingering
@@ -317,9 +318,43 @@ pub(crate) struct BackingLeases {
     pub(crate) write: u64,
 }
 
+/// Hashes backings, whose identity is an address that nobody outside chooses: no one can aim at
+/// collisions, against which a better and slower hash would guard.
+#[derive(Default)]
+struct IdentityHasher(u64);
+
+impl Hasher for IdentityHasher {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, value: u64) {
+        // The multiplication of Fibonacci hashing; the table looks at the highest bits and the lowest.
+        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
+    }
+
+    #[inline]
+    fn write_usize(&mut self, value: usize) {
+        self.write_u64(value as u64);
+    }
+
+    #[inline]
+    fn write_isize(&mut self, value: isize) {
+        self.write_u64(value as u64);
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// A number that is the same for the same backing, and hardly ever for two that exist.
 fn fingerprint(backing: &Backing) -> u64 {
-    let mut hasher = DefaultHasher::new();
+    let mut hasher = IdentityHasher::default();
     backing.hash(&mut hasher);
     hasher.finish()
 }

@@ -167,6 +167,15 @@ impl<S> Chunk<S> {
         }
     }
 
+    /// Stores the access of an entry.
+    pub(super) fn set_access(&self, index: usize, access: Access) {
+        if let Some(rest) = self.rest.get(index) {
+            let offset = rest.offset.load(Ordering::Relaxed) & !WRITABLE;
+            let writable = u64::from(access.is_writable());
+            rest.offset.store(offset | writable, Ordering::Relaxed);
+        }
+    }
+
     /// Puts an entry in front of the one at `index`. The chunk is not full.
     pub(super) fn insert(&self, index: usize, entry: Entry<S>) {
         let len = self.len();

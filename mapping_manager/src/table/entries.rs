@@ -13,7 +13,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Entries by address; neighbours that continue one another are one.
+/// Entries by address.
+///
+/// An entry that is put in becomes one with neighbours that it continues. One that changes where it
+/// is does not: what is switched to and fro, as firmware does with segments of RAM, finds an entry
+/// of its own, and nothing moves.
 ///
 /// A sorted list, cut into chunks: to find an entry takes two binary searches, and a change moves
 /// entries within one chunk. Once in a few dozen changes the list of chunks moves.
@@ -45,8 +49,8 @@ struct Owned<S> {
 unsafe impl<S: Send + Sync> Send for Owned<S> {}
 
 /// A place in the list. It is valid until an entry is put in or taken out.
-#[derive(Copy, Clone)]
-struct Position {
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Position {
     chunk: usize,
     index: usize,
 }
@@ -77,6 +81,49 @@ impl<S> Entries<S> {
         self.get(self.position(addr))
     }
 
+    /// The entry that is of just this range, and where it is.
+    #[inline]
+    pub(crate) fn exact(&self, start: u64, end: u64) -> Option<(Position, Entry<S>)> {
+        let at = self.position(start);
+        let entry = self.get(at)?;
+        ((entry.start ^ start) | (entry.end ^ end) == 0).then_some((at, entry))
+    }
+
+    /// The entry that holds an address, together with neighbours that continue it. The caller
+    /// excludes changes.
+    pub(crate) fn joined_at(&self, addr: u64) -> Option<Entry<S>> {
+        let mut at = self.position(addr);
+        let mut joined = self.get(at).filter(|entry| entry.start <= addr)?;
+        let mut after = self.next(at);
+        while let Some(next) = self.get(after)
+            && joined.is_continued_by(&next)
+        {
+            joined = joined.until(next.end);
+            after = self.next(after);
+        }
+        while let Some(before_at) = self.previous(at)
+            && let Some(before) = self.get(before_at)
+            && before.is_continued_by(&joined)
+        {
+            joined = before.until(joined.end);
+            at = before_at;
+        }
+        Some(joined)
+    }
+
+    /// Every entry by address, where neighbours that continue one another are one. The caller
+    /// excludes changes.
+    pub(crate) fn joined(&self) -> impl Iterator<Item = Entry<S>> {
+        let mut entries = self.iter_from(0).peekable();
+        std::iter::from_fn(move || {
+            let mut joined = entries.next()?;
+            while let Some(next) = entries.next_if(|next| joined.is_continued_by(next)) {
+                joined = joined.until(next.end);
+            }
+            Some(joined)
+        })
+    }
+
     /// Every entry that ends above an address, in ascending order. The caller excludes changes, or
     /// expects nonsense.
     pub(crate) fn iter_from(&self, addr: u64) -> impl Iterator<Item = Entry<S>> {
@@ -85,6 +132,19 @@ impl<S> Entries<S> {
             let entry = self.get(at)?;
             at = self.next(at);
             Some(entry)
+        })
+    }
+
+    /// The parts of entries that lie between two addresses, in ascending order. The caller excludes
+    /// changes, or expects nonsense.
+    pub(crate) fn parts(&self, start: u64, end: u64) -> impl Iterator<Item = Entry<S>> {
+        let entries = self.iter_from(start);
+        let inside = entries.take_while(move |entry| entry.start < end);
+        inside.map(move |mut entry| {
+            if entry.start < start {
+                entry = entry.from(start);
+            }
+            entry.until(entry.end.min(end))
         })
     }
 

@@ -40,6 +40,7 @@ impl<S> Editor<'_, S> {
             Some(old) if (old.start, old.end) == (start, end) => {
                 self.put(at, entry);
                 count(old.slot, -1);
+                return;
             }
             Some(old) if old.start < end => {
                 self.remove(start, end, count);
@@ -73,6 +74,13 @@ impl<S> Editor<'_, S> {
             if end <= old.end {
                 return;
             }
+        }
+    }
+
+    /// Changes the access of one entry, which stays where it is.
+    pub(crate) fn set_access(&mut self, at: Position, access: Access) {
+        if let Some(chunk) = self.entries.chunk(at.chunk) {
+            chunk.set_access(at.index, access);
         }
     }
 

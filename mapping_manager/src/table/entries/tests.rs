@@ -76,6 +76,18 @@ fn runs(model: &Model) -> Vec<Entry<u8>> {
     runs
 }
 
+/// Joins parts that continue one another.
+fn joined(parts: Vec<Entry<u8>>) -> Vec<Entry<u8>> {
+    let mut joined: Vec<Entry<u8>> = Vec::new();
+    for part in parts {
+        match joined.last_mut() {
+            Some(last) if last.is_continued_by(&part) => last.end = part.end,
+            _ => joined.push(part),
+        }
+    }
+    joined
+}
+
 /// Checks invariant E3.
 fn check(entries: &Entries<u8>) {
     let index = entries.index();
@@ -132,21 +144,35 @@ proptest! {
                 }
                 Op::Protect { start, end, access } => {
                     let range = MemoryRange::new(start * PAGE..end * PAGE);
-                    entries.edit().protect(range, access, &mut count);
+                    // Two ways to do the same.
+                    match entries.exact(range.start(), range.end()) {
+                        Some((at, _)) => entries.edit().set_access(at, access),
+                        None => entries.edit().protect(range, access, &mut count),
+                    }
                     model.range_mut(start..end).for_each(|(_, page)| page.2 = access);
                 }
             }
             check(&entries);
             let runs = runs(&model);
-            let found: Vec<_> = entries.iter_from(0).collect();
+            let found: Vec<_> = entries.joined().collect();
             prop_assert!(found == runs, "{found:?} {runs:?}");
+            let all: Vec<_> = entries.iter_from(0).collect();
             for page in 0..PAGES {
                 let addr = page * PAGE + 0x123;
-                let expected = runs.iter().find(|run| run.end > addr);
+                let expected = all.iter().find(|entry| entry.end > addr);
                 prop_assert!(entries.find(addr).as_ref() == expected);
+                let expected = runs.iter().find(|run| run.start <= addr && run.end > addr);
+                prop_assert!(entries.joined_at(addr).as_ref() == expected);
+                let (start, end) = (page * PAGE, (page + 3) * PAGE);
+                let parts: Vec<_> = entries.parts(start, end).collect();
+                let mut expected = Model::new();
+                expected.extend(model.range(page..page + 3).map(|(page, at)| (*page, *at)));
+                prop_assert!(joined(parts) == self::runs(&expected));
+                let exact = all.iter().find(|entry| (entry.start, entry.end) == (start, end));
+                prop_assert!(entries.exact(start, end).map(|(_, entry)| entry).as_ref() == exact);
             }
             for index in 0..SLOTS.len() {
-                let uses = runs.iter().filter(|run| run.slot == slot(index)).count();
+                let uses = all.iter().filter(|entry| entry.slot == slot(index)).count();
                 let counted = counts.get(&slot(index)).copied().unwrap_or_default();
                 prop_assert_eq!(usize::try_from(counted).unwrap(), uses);
             }
@@ -178,6 +204,41 @@ fn chunks_are_used_again() {
         fill();
     }
     assert_eq!(entries.owned.lock().unwrap().chunks.len(), chunks);
+}
+
+/// What is switched to and fro keeps its entry; what is put in anew becomes one with its neighbours.
+#[test]
+fn what_is_switched_does_not_move() {
+    let entries = Entries::<u8>::new();
+    let mut ignore = |_, _| {};
+    let entry = |pages: std::ops::Range<u64>, index, access| Entry {
+        start: pages.start * PAGE,
+        end: pages.end * PAGE,
+        offset: pages.start * PAGE,
+        access,
+        slot: slot(index),
+    };
+    let (ro, rw) = (Access::ReadOnly, Access::ReadWrite);
+    let cuts = |entries: &Entries<u8>| -> Vec<u64> {
+        entries
+            .iter_from(0)
+            .map(|entry| entry.start / PAGE)
+            .collect()
+    };
+    entries.edit().set(entry(0..4, 0, rw), &mut ignore);
+    entries.edit().set(entry(4..8, 0, rw), &mut ignore);
+    assert_eq!(cuts(&entries), [0]);
+    let segment = MemoryRange::new(2 * PAGE..3 * PAGE);
+    entries.edit().protect(segment, ro, &mut ignore);
+    assert_eq!(cuts(&entries), [0, 2, 3]);
+    let (at, _) = entries.exact(2 * PAGE, 3 * PAGE).unwrap();
+    entries.edit().set_access(at, rw);
+    entries.edit().set(entry(2..3, 1, rw), &mut ignore);
+    entries.edit().set(entry(2..3, 0, rw), &mut ignore);
+    assert_eq!(cuts(&entries), [0, 2, 3]);
+    assert_eq!(entries.joined().count(), 1);
+    entries.edit().set(entry(1..6, 0, rw), &mut ignore);
+    assert_eq!(cuts(&entries), [0]);
 }
 
 /// A reader who meets a change finds out, whatever it has read.
