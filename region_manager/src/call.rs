@@ -1,5 +1,6 @@
 //! What a neighbour is asked to do.
 
+use crate::dma::SubMapping;
 use crate::listener::ListenerId;
 use crate::{BackingHandle, Slot, VaOp};
 use memory_range::MemoryRange;
@@ -13,6 +14,8 @@ pub(crate) enum Call<'a, B: Clone> {
     Remove(ListenerId, Slot),
     Add(ListenerId, Slot),
     Replaced(ListenerId, MemoryRange),
+    Unmap(ListenerId, Cow<'a, SubMapping<B>>),
+    Map(ListenerId, Cow<'a, SubMapping<B>>),
     Va(Cow<'a, VaOp<B>>),
 }
 
@@ -22,13 +25,18 @@ impl<B: BackingHandle> Call<'_, B> {
         match self {
             Self::Remove(_, slot) | Self::Add(_, slot) => slot.range,
             Self::Replaced(_, range) => *range,
+            Self::Unmap(_, mapping) | Self::Map(_, mapping) => mapping.range,
             Self::Va(op) => op.range(),
         }
     }
 
     pub(crate) fn listener(&self) -> Option<ListenerId> {
         match self {
-            Self::Remove(id, _) | Self::Add(id, _) | Self::Replaced(id, _) => Some(*id),
+            Self::Remove(id, _)
+            | Self::Add(id, _)
+            | Self::Replaced(id, _)
+            | Self::Unmap(id, _)
+            | Self::Map(id, _) => Some(*id),
             Self::Va(_) => None,
         }
     }
@@ -39,6 +47,8 @@ impl<B: BackingHandle> Call<'_, B> {
             Self::Remove(_, slot) => format!("remove slot {slot}"),
             Self::Add(_, slot) => format!("add slot {slot}"),
             Self::Replaced(_, range) => format!("announce replaced contents of {range}"),
+            Self::Unmap(_, mapping) => format!("unmap for DMA {mapping}"),
+            Self::Map(_, mapping) => format!("map for DMA {mapping}"),
             Self::Va(op) => op.to_string(),
         }
     }

@@ -1,88 +1,160 @@
 //! Where two views differ.
 
-use crate::{BackingHandle, FlatView, Visible};
-use memory_range::sorted::{Piece, walk};
-use memory_range::{MemoryRange, RangeValue};
+use crate::overlay::Shown;
+use crate::view::Attributes;
+use crate::{BackingHandle, Visible};
+use memory_range::MemoryRange;
+use std::iter::Peekable;
 
 /// A range where the new view differs from the old one, each side uniform.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Difference<B> {
     pub(crate) range: MemoryRange,
-    pub(crate) old: Option<Visible<B>>,
-    pub(crate) new: Option<Visible<B>>,
+    pub(crate) old: Option<Attributes>,
+    pub(crate) new: Option<(Attributes, Bytes<B>)>,
 }
 
-impl<B: PartialEq> Difference<B> {
-    /// Whether slots are concerned: the range appears, vanishes, or changes permissions.
-    pub(crate) fn permissions_change(&self) -> bool {
-        self.old.as_ref().map(|old| old.permissions) != self.new.as_ref().map(|new| new.permissions)
-    }
+/// What holds the bytes of a range in the new view.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Bytes<B> {
+    /// What holds them in the old view: no handle needs to be copied.
+    Kept,
+    /// A backing from an offset on, in bytes.
+    Fresh(B, u64),
 }
 
-/// Compares the view with what is to be visible in `range`; appends what differs, by address.
-pub(crate) fn differences<B: BackingHandle>(
-    view: &FlatView<B>,
-    range: MemoryRange,
-    new: &[(MemoryRange, Visible<B>)],
-    found: &mut Vec<Difference<B>>,
-) {
-    let old = view
-        .overlapping(range)
-        .map(|(at, visible)| (at.intersection(&range), Shown { at, visible }));
-    let new = new.iter().map(|(at, visible)| {
-        let shown = Shown { at: *at, visible };
-        (*at, shown)
-    });
-    for piece in walk(old, new) {
-        let range = piece.range();
-        let (old, new) = match piece {
-            Piece::Both(_, old, new) if old.equals(&new) => continue,
-            Piece::Both(_, old, new) => (Some(old), Some(new)),
-            Piece::Left(_, old) => (Some(old), None),
-            Piece::Right(_, new) => (None, Some(new)),
-        };
-        found.push(Difference {
-            range,
-            old: old.map(|shown| shown.tail_at(range)),
-            new: new.map(|shown| shown.tail_at(range)),
-        });
-    }
-}
-
-/// An entry of a view, by reference: comparing two needs no clone of a backing.
-struct Shown<'a, B> {
-    at: MemoryRange,
-    visible: &'a Visible<B>,
-}
-
-impl<B> Clone for Shown<'_, B> {
-    fn clone(&self) -> Self {
+impl<B> Difference<B> {
+    /// Something is visible where nothing was.
+    pub(crate) fn appeared(range: MemoryRange, visible: &Visible<B>) -> Self
+    where
+        B: Clone,
+    {
+        let bytes = Bytes::Fresh(visible.backing.clone(), visible.offset);
         Self {
-            at: self.at,
-            visible: self.visible,
+            range,
+            old: None,
+            new: Some((visible.attributes(), bytes)),
         }
     }
+
+    pub(crate) fn attributes(&self) -> Option<Attributes> {
+        self.new.as_ref().map(|(attributes, _)| *attributes)
+    }
+
+    /// Whether other bytes appear where some were visible before, or none.
+    pub(crate) fn has_fresh_bytes(&self) -> bool {
+        matches!(&self.new, Some((_, Bytes::Fresh(..))))
+    }
 }
 
-impl<B: BackingHandle> Shown<'_, B> {
-    /// Whether both show the same in the pages that they share.
-    fn equals(&self, other: &Self) -> bool {
-        let (a, b) = (self.visible, other.visible);
-        // Offsets relative to the address are compared, so that no piece has to be cut first.
-        let (from_a, from_b) = (
-            a.offset.wrapping_sub(self.at.start()),
-            b.offset.wrapping_sub(other.at.start()),
-        );
-        from_a == from_b
-            && a.region == b.region
-            && a.permissions == b.permissions
-            && a.prefetch == b.prefetch
-            && a.backing == b.backing
+/// Compares what a view shows in a range with what is to be visible there, a piece after the other.
+pub(crate) struct Comparison<'f, B, I: Iterator> {
+    /// The entries of the view that end behind `at`.
+    old: Peekable<I>,
+    /// How far they have been compared.
+    at: u64,
+    /// What differs, by address.
+    found: &'f mut Vec<Difference<B>>,
+}
+
+impl<'a, 'f, B, I> Comparison<'f, B, I>
+where
+    B: BackingHandle,
+    I: Iterator<Item = (MemoryRange, &'a Visible<B>)>,
+{
+    /// Compares from `at` on, with the entries of a view that end behind it; appends to `found`.
+    pub(crate) fn new(old: I, at: u64, found: &'f mut Vec<Difference<B>>) -> Self {
+        let old = old.peekable();
+        Self { old, at, found }
     }
 
-    /// The entry as it is from the start of `piece` on.
-    fn tail_at(&self, piece: MemoryRange) -> Visible<B> {
-        self.visible
-            .tail(piece.start().saturating_sub(self.at.start()))
+    /// Nothing is to be visible from where the comparison stands to `addr`.
+    pub(crate) fn nothing_until(&mut self, addr: u64) {
+        while let Some(&(at, old)) = self.old.peek()
+            && at.start() < addr
+        {
+            // Empty where the piece before went on to here.
+            let from = at.start().max(self.at);
+            let to = at.end().min(addr);
+            if from < to
+                && let Ok(range) = MemoryRange::try_new(from..to)
+            {
+                self.found.push(Difference {
+                    range,
+                    old: Some(old.attributes()),
+                    new: None,
+                });
+            }
+            if at.end() > addr {
+                break;
+            }
+            self.old.next();
+        }
+        self.at = self.at.max(addr);
     }
+
+    /// This is what is to be visible next.
+    pub(crate) fn shown(&mut self, new: &Shown<'_, B>) {
+        self.nothing_until(new.range.start());
+        while let Some(&(at, old)) = self.old.peek()
+            && at.start() < new.range.end()
+        {
+            let common = at.intersection(&new.range);
+            self.appears_until(common.start(), new);
+            self.found.extend(between(common, (at, old), new));
+            self.at = common.end();
+            if at.end() > new.range.end() {
+                break;
+            }
+            self.old.next();
+        }
+        self.appears_until(new.range.end(), new);
+    }
+
+    /// Nothing was visible from where the comparison stands to `addr`, and this is to be.
+    fn appears_until(&mut self, addr: u64, new: &Shown<'_, B>) {
+        if self.at < addr
+            && let Ok(range) = MemoryRange::try_new(self.at..addr)
+        {
+            self.found.push(Difference {
+                range,
+                old: None,
+                new: Some((new.attributes, fresh(range, new))),
+            });
+        }
+        self.at = self.at.max(addr);
+    }
+}
+
+/// Compares what both views show in a range.
+fn between<B: BackingHandle>(
+    range: MemoryRange,
+    (at, old): (MemoryRange, &Visible<B>),
+    new: &Shown<'_, B>,
+) -> Option<Difference<B>> {
+    // Offsets relative to the address are compared, so that no entry has to be cut first.
+    let same_bytes = old.offset.wrapping_sub(at.start())
+        == new.offset.wrapping_sub(new.range.start())
+        && old.backing == *new.backing;
+    let attributes = old.attributes();
+    if same_bytes && attributes == new.attributes {
+        return None;
+    }
+    let bytes = if same_bytes {
+        Bytes::Kept
+    } else {
+        fresh(range, new)
+    };
+    Some(Difference {
+        range,
+        old: Some(attributes),
+        new: Some((new.attributes, bytes)),
+    })
+}
+
+/// What holds the bytes of `range`, which is a part of what is shown.
+fn fresh<B: Clone>(range: MemoryRange, shown: &Shown<'_, B>) -> Bytes<B> {
+    let inside = range.start().saturating_sub(shown.range.start());
+    // Does not wrap: offset + length was checked when the mapping was added.
+    Bytes::Fresh(shown.backing.clone(), shown.offset.wrapping_add(inside))
 }

@@ -65,6 +65,45 @@ pub enum EditError {
         /// The offset in the backing.
         offset: u64,
     },
+    /// An alias would reach past the end of the region that it shows.
+    #[error(
+        "alias {name:?} of {len:#x} bytes from offset {offset:#x} reaches past the end of region \
+         {target:?} of {target_len:#x} bytes"
+    )]
+    AliasPastEnd {
+        /// The alias's name.
+        name: String,
+        /// The alias's length in bytes.
+        len: u64,
+        /// The offset in the region to be shown.
+        offset: u64,
+        /// The name of that region.
+        target: String,
+        /// The length of that region in bytes.
+        target_len: u64,
+    },
+    /// An alias would show its region from an offset that is not page aligned.
+    #[error("alias {name:?} cannot start at offset {offset:#x}: not a multiple of 0x1000")]
+    UnalignedAlias {
+        /// The alias's name.
+        name: String,
+        /// The offset in the region to be shown.
+        offset: u64,
+    },
+    /// Mappings cannot be put into an alias, or taken out of it: it shows those of its target.
+    #[error("region {name:?} is an alias: its mappings are those of the region that it shows")]
+    IsAlias {
+        /// The alias's name.
+        name: String,
+    },
+    /// A region cannot be removed while aliases show it.
+    #[error("region {name:?} cannot be removed: region {alias} is an alias of it")]
+    Aliased {
+        /// The region's name.
+        name: String,
+        /// The id of one of its aliases.
+        alias: u64,
+    },
     /// 2^64 regions have been created.
     #[error("no region ids are left")]
     OutOfRegionIds,
@@ -135,7 +174,7 @@ pub enum AddListenerError {
     /// The manager cannot be changed now.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The listener refused one of the present slots.
+    /// The listener refused one of the present slots, or present RAM.
     #[error(transparent)]
     Step(#[from] StepFailure),
     /// An earlier change could not be undone in a range, and trying again has failed, too: a slot

@@ -2,17 +2,14 @@
 
 use crate::call::Call;
 use crate::damage::Damage;
+use crate::dma::Followed;
+use crate::dma_failures::DmaFailures;
 use crate::error::{StepFailure, UndoFailure};
-use crate::listener::{ListenerError, ListenerId, RegionListener, SlotChange};
-use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot};
+use crate::listener::{ListenerError, ListenerId, SlotChange};
+use crate::neighbours::{Direction, Neighbours};
+use crate::{BackingHandle, FlatView, Plan, Slot, SubMapping};
 use memory_range::MemoryRange;
 use std::borrow::Cow;
-
-/// A listener with its id, as the manager holds it.
-pub(crate) struct Registered {
-    pub(crate) id: ListenerId,
-    pub(crate) listener: Box<dyn RegionListener>,
-}
 
 /// A plan that was broken off.
 pub(crate) struct Broken<B: BackingHandle> {
@@ -21,24 +18,18 @@ pub(crate) struct Broken<B: BackingHandle> {
     pub(crate) damage: Vec<Damage<B>>,
 }
 
-/// The neighbours that a plan is carried out on.
-pub(crate) struct Neighbours<'a, B> {
-    pub(crate) sink: &'a mut dyn MappingSink<B>,
-    pub(crate) listeners: &'a mut [Registered],
-}
-
 /// A listener refused before anything was changed: nothing needs to be undone.
 fn before_anything<B: BackingHandle>(
     step: &str,
     range: MemoryRange,
-    who: &Registered,
+    who: &str,
     cause: ListenerError,
 ) -> Broken<B> {
     Broken {
         failure: Box::new(StepFailure {
             step: step.to_owned(),
             range,
-            who: who.listener.name().to_owned(),
+            who: who.to_owned(),
             undo: Vec::new(),
             cause,
         }),
@@ -46,14 +37,47 @@ fn before_anything<B: BackingHandle>(
     }
 }
 
-/// Whether a host address operation may draw on what is held back for undoing.
-#[derive(Copy, Clone, PartialEq, Eq)]
-enum Direction {
-    Forward,
-    Undo,
+/// The calls that carry out a plan, in order. What a DMA listener could not map it is not asked to
+/// unmap.
+fn calls<'c, B: BackingHandle>(
+    plan: &'c Plan<B>,
+    slot_ids: &'c [ListenerId],
+    dma_ids: &'c [ListenerId],
+    failures: &'c DmaFailures<B>,
+) -> impl Iterator<Item = Call<'c, B>> + Clone {
+    let removes = plan
+        .removed
+        .iter()
+        .flat_map(|slot| slot_ids.iter().rev().map(|id| Call::Remove(*id, *slot)));
+    let unmaps = plan.dma_removed.iter().flat_map(move |mapping| {
+        let holders = dma_ids.iter().rev();
+        holders
+            .filter(|id| !failures.contains(**id, mapping))
+            .map(|id| Call::Unmap(*id, Cow::Borrowed(mapping)))
+    });
+    let va_ops = plan.va_ops.iter().map(|op| Call::Va(Cow::Borrowed(op)));
+    let replaced = plan
+        .replaced
+        .iter()
+        .flat_map(|range| slot_ids.iter().map(|id| Call::Replaced(*id, *range)));
+    let maps = plan.dma_added.iter().flat_map(|mapping| {
+        dma_ids
+            .iter()
+            .map(|id| Call::Map(*id, Cow::Borrowed(mapping)))
+    });
+    let adds = plan
+        .added
+        .iter()
+        .flat_map(|slot| slot_ids.iter().map(|id| Call::Add(*id, *slot)));
+    removes
+        .chain(unmaps)
+        .chain(va_ops)
+        .chain(replaced)
+        .chain(maps)
+        .chain(adds)
 }
 
-impl<B: BackingHandle> Neighbours<'_, B> {
+impl<B: BackingHandle> Neighbours<B> {
     /// Carries out a plan. `view` is the view from before.
     ///
     /// On failure, all the calls that had succeeded are undone, in the opposite order; what
@@ -63,30 +87,82 @@ impl<B: BackingHandle> Neighbours<'_, B> {
         plan: &Plan<B>,
         view: &FlatView<B>,
     ) -> Result<(), Broken<B>> {
-        let ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
-        let removes = plan
-            .removed
-            .iter()
-            .flat_map(|slot| ids.iter().rev().map(|id| Call::Remove(*id, *slot)));
-        let va_ops = plan.va_ops.iter().map(|op| Call::Va(Cow::Borrowed(op)));
-        let replaced = plan
-            .replaced
-            .iter()
-            .flat_map(|range| ids.iter().map(|id| Call::Replaced(*id, *range)));
-        let adds = plan
-            .added
-            .iter()
-            .flat_map(|slot| ids.iter().map(|id| Call::Add(*id, *slot)));
-        let calls = removes.chain(va_ops).chain(replaced).chain(adds);
         let change = SlotChange::new(&plan.removed, &plan.added, &plan.gaps);
         self.check(&change)?;
-        if plan.gaps.is_empty() {
-            return self.run(calls, view, &plan.replaced);
+        self.check_dma(&plan.dma_removed, &plan.dma_added)?;
+        if !plan.has_gaps() {
+            return self.run_plan(plan, view);
         }
         self.pause(&change)?;
-        let done = self.run(calls, view, &plan.replaced);
-        self.resume(ids.len());
+        let done = self.run_plan(plan, view);
+        self.resume(self.listeners.len());
         done
+    }
+
+    fn run_plan(&mut self, plan: &Plan<B>, view: &FlatView<B>) -> Result<(), Broken<B>> {
+        let mut made = 0_usize;
+        let done = match self.take_steps(plan, &mut made) {
+            Ok(()) => {
+                for mapping in &plan.dma_removed {
+                    for one in &self.dma {
+                        self.failures.remove(one.id, mapping);
+                    }
+                }
+                self.finish(Followed::Completed);
+                Ok(())
+            }
+            Err(cause) => {
+                let slot_ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
+                let dma_ids: Vec<ListenerId> = self.dma.iter().map(|one| one.id).collect();
+                let failures = std::mem::take(&mut self.failures);
+                let calls = calls(plan, &slot_ids, &dma_ids, &failures);
+                let broken = self.break_off(calls, made, cause, view, &plan.replaced);
+                self.failures = failures;
+                Err(broken)
+            }
+        };
+        self.keep_refused();
+        done
+    }
+
+    /// Makes the calls of a plan, in the order of [`calls`], until one fails; counts those made.
+    ///
+    /// Loops rather than that iterator, because the calls themselves can take less time than finding
+    /// out which is next.
+    fn take_steps(&mut self, plan: &Plan<B>, made: &mut usize) -> Result<(), ListenerError> {
+        let mut count =
+            |result: Result<(), ListenerError>| result.map(|()| *made = made.saturating_add(1));
+        for slot in &plan.removed {
+            for one in self.listeners.iter_mut().rev() {
+                count(one.listener.remove(slot))?;
+            }
+        }
+        for mapping in &plan.dma_removed {
+            for one in self.dma.iter_mut().rev() {
+                if !self.failures.contains(one.id, mapping) {
+                    count(one.unmap(mapping))?;
+                }
+            }
+        }
+        for op in &plan.va_ops {
+            count(self.sink.apply(op))?;
+        }
+        for range in &plan.replaced {
+            for one in &mut self.listeners {
+                count(one.listener.contents_replaced(*range))?;
+            }
+        }
+        for mapping in &plan.dma_added {
+            for one in &mut self.dma {
+                count(one.map_or_refuse(mapping, &mut self.refused))?;
+            }
+        }
+        for slot in &plan.added {
+            for one in &mut self.listeners {
+                count(one.listener.add(slot))?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks every listener that slots are taken from or given to whether it could follow.
@@ -95,10 +171,27 @@ impl<B: BackingHandle> Neighbours<'_, B> {
         let Some(range) = slots.next().map(|slot| slot.range) else {
             return Ok(());
         };
-        for one in &mut *self.listeners {
-            one.listener
-                .check(change)
-                .map_err(|cause| before_anything("check the change", range, one, cause))?;
+        for one in &mut self.listeners {
+            one.listener.check(change).map_err(|cause| {
+                before_anything("check the change", range, one.listener.name(), cause)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Asks every DMA listener whether it could follow.
+    fn check_dma(
+        &mut self,
+        removed: &[SubMapping<B>],
+        added: &[SubMapping<B>],
+    ) -> Result<(), Broken<B>> {
+        let Some(range) = removed.iter().chain(added).next().map(|one| one.range) else {
+            return Ok(());
+        };
+        for one in &mut self.dma {
+            one.listener.check(removed, added).map_err(|cause| {
+                before_anything("check the change", range, one.listener.name(), cause)
+            })?;
         }
         Ok(())
     }
@@ -111,7 +204,7 @@ impl<B: BackingHandle> Neighbours<'_, B> {
                 break;
             };
             if let Err(cause) = one.listener.pause(change) {
-                let broken = before_anything("pause", range, one, cause);
+                let broken = before_anything("pause", range, one.listener.name(), cause);
                 self.resume(index);
                 return Err(broken);
             }
@@ -129,36 +222,65 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     /// Gives a listener the slots that there are.
     pub(crate) fn replay(&mut self, id: ListenerId, slots: &[Slot]) -> Result<(), Broken<B>> {
         let calls = slots.iter().map(|slot| Call::Add(id, *slot));
-        self.run(calls, &FlatView::default(), &[])
+        self.run(calls)
     }
 
-    /// Makes calls until one fails, and then undoes those made.
-    ///
-    /// The journal is the iterator itself: which calls were made is how many.
-    fn run<'c>(
+    /// Gives a DMA listener the sub-mappings that there are.
+    pub(crate) fn replay_dma<'c>(
         &mut self,
-        calls: impl Iterator<Item = Call<'c, B>> + Clone,
-        view: &FlatView<B>,
-        replaced: &[MemoryRange],
+        id: ListenerId,
+        mappings: impl Iterator<Item = &'c SubMapping<B>> + Clone,
     ) -> Result<(), Broken<B>> {
+        let calls = mappings.map(|mapping| Call::Map(id, Cow::Borrowed(mapping)));
+        let done = self.run(calls);
+        self.keep_refused();
+        done
+    }
+
+    /// Makes calls until one fails, and then undoes those made. Says to DMA listeners that it is
+    /// over.
+    fn run<'c>(&mut self, calls: impl Iterator<Item = Call<'c, B>> + Clone) -> Result<(), Broken<B>>
+    where
+        B: 'c,
+    {
         for (made, call) in calls.clone().enumerate() {
             if let Err(cause) = self.make(&call, Direction::Forward) {
-                let made = calls.take(made).collect();
-                let (damage, undo) = self.undo(made, view, replaced);
-                let failure = StepFailure {
-                    step: call.describe(),
-                    range: call.range(),
-                    who: self.name_of(&call),
-                    undo,
-                    cause,
-                };
-                return Err(Broken {
-                    failure: Box::new(failure),
-                    damage,
-                });
+                return Err(self.break_off(calls, made, cause, &FlatView::default(), &[]));
             }
         }
+        self.finish(Followed::Completed);
         Ok(())
+    }
+
+    /// Undoes the first calls of which the next one failed. Says to DMA listeners that it is over.
+    ///
+    /// The journal is the iterator itself: which calls were made is how many.
+    fn break_off<'c>(
+        &mut self,
+        mut calls: impl Iterator<Item = Call<'c, B>>,
+        made: usize,
+        cause: ListenerError,
+        view: &FlatView<B>,
+        replaced: &[MemoryRange],
+    ) -> Broken<B>
+    where
+        B: 'c,
+    {
+        let done: Vec<Call<'c, B>> = calls.by_ref().take(made).collect();
+        let (damage, undo) = self.undo(done, view, replaced);
+        self.finish(Followed::Undone);
+        let failed = calls.next();
+        let failure = StepFailure {
+            step: failed.as_ref().map(Call::describe).unwrap_or_default(),
+            range: failed.as_ref().map(Call::range).unwrap_or_default(),
+            who: failed.map(|call| self.name_of(&call)).unwrap_or_default(),
+            undo,
+            cause,
+        };
+        Broken {
+            failure: Box::new(failure),
+            damage,
+        }
     }
 
     /// Undoes calls in the opposite order. One that fails doesn't stop the others.
@@ -173,11 +295,21 @@ impl<B: BackingHandle> Neighbours<'_, B> {
         replaced: &[MemoryRange],
     ) -> (Vec<Damage<B>>, Vec<UndoFailure>) {
         let ids: Vec<ListenerId> = self.listeners.iter().map(|one| one.id).collect();
+        // What was refused on the way there need not be unmapped on the way back.
+        let mut refused = std::mem::take(&mut self.refused);
         let mut back: Vec<Call<'static, B>> = Vec::new();
         for call in made.into_iter().rev() {
             match call {
                 Call::Add(id, slot) => back.push(Call::Remove(id, slot)),
                 Call::Remove(id, slot) => back.push(Call::Add(id, slot)),
+                Call::Map(id, mapping) => {
+                    if !refused.remove(id, &mapping) {
+                        back.push(Call::Unmap(id, Cow::Owned(mapping.into_owned())));
+                    }
+                }
+                Call::Unmap(id, mapping) => {
+                    back.push(Call::Map(id, Cow::Owned(mapping.into_owned())));
+                }
                 Call::Replaced(..) => {}
                 Call::Va(op) => {
                     let inverse = op.inverse(view).into_iter();
@@ -228,42 +360,12 @@ impl<B: BackingHandle> Neighbours<'_, B> {
     /// Makes the calls again that an earlier undo had to leave, the oldest first; keeps those that
     /// fail again.
     pub(crate) fn repair(&mut self, damage: &mut Vec<Damage<B>>) {
+        if damage.is_empty() {
+            return;
+        }
         let pending = std::mem::take(damage);
         self.make_or_leave(pending.into_iter().map(|one| one.call), damage);
-    }
-
-    fn make(&mut self, call: &Call<'_, B>, direction: Direction) -> Result<(), ListenerError> {
-        match call {
-            Call::Va(op) if direction == Direction::Forward => self.sink.apply(op),
-            Call::Va(op) => self.sink.undo(op),
-            Call::Remove(id, slot) => self.with(*id, |listener| listener.remove(slot)),
-            Call::Add(id, slot) => self.with(*id, |listener| listener.add(slot)),
-            Call::Replaced(id, range) => {
-                self.with(*id, |listener| listener.contents_replaced(*range))
-            }
-        }
-    }
-
-    fn with(
-        &mut self,
-        id: ListenerId,
-        call: impl FnOnce(&mut dyn RegionListener) -> Result<(), ListenerError>,
-    ) -> Result<(), ListenerError> {
-        match self.listeners.iter_mut().find(|one| one.id == id) {
-            Some(one) => call(one.listener.as_mut()),
-            // Gone since: it holds nothing that could be taken or given.
-            None => Ok(()),
-        }
-    }
-
-    fn name_of(&self, call: &Call<'_, B>) -> String {
-        match call.listener() {
-            None => "the VA mapper".to_owned(),
-            Some(id) => self
-                .listeners
-                .iter()
-                .find(|one| one.id == id)
-                .map_or_else(String::new, |one| one.listener.name().to_owned()),
-        }
+        self.keep_refused();
+        self.finish(Followed::Undone);
     }
 }

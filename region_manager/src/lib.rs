@@ -8,8 +8,11 @@
 //! A change is made in a [`Transaction`]: any number of edits, one change of the flat view.
 //! [`Transaction::commit`] compares the view before with the view after, computes the smallest
 //! [`Plan`], and applies it step by step to the [`MappingSink`] (which puts backings at host
-//! addresses) and to every [`RegionListener`] (who holds slots, or maps for DMA). When a step
-//! fails, the steps before it are undone and nothing has changed.
+//! addresses), to every [`RegionListener`] (who holds slots) and every [`DmaListener`] (who maps
+//! for DMA). When a step fails, the steps before it are undone and nothing has changed.
+//!
+//! A region can be an [alias](Transaction::create_alias) and show a part of another one; and it can
+//! be [one slot](RegionSpec::one_slot), however much is mapped in it.
 //!
 //! ```
 //! use memory_range::{Access, MemoryRange};
@@ -44,21 +47,27 @@
 
 #![forbid(unsafe_code)]
 
+mod borders;
 mod call;
 mod change_lock;
 mod damage;
 mod diff;
+mod dma;
+mod dma_failures;
 mod error;
 mod interval_index;
 mod journal;
+mod ledger;
 mod listener;
 mod manager;
+mod neighbours;
 mod overlay;
 mod params;
 mod plan;
 mod recording;
 mod region;
 mod sink;
+mod slab;
 mod slots;
 mod table;
 mod transaction;
@@ -66,13 +75,14 @@ mod va_ops;
 mod view;
 
 pub use change_lock::LockError;
+pub use dma::{DmaFailure, DmaListener, Followed, SubMapping};
 pub use error::{AddListenerError, CommitError, EditError, RemoveListenerError, StepFailure};
 pub use listener::{ListenerError, ListenerId, RegionListener, SlotChange};
 pub use manager::RegionManager;
 pub use params::{Execute, MapParams, Permissions};
 pub use plan::{Plan, Step};
 pub use recording::{RecordedOps, recording_sink};
-pub use region::{Mapping, RegionId, RegionSpec};
+pub use region::{Mapping, MemoryKind, RegionId, RegionSpec};
 pub use sink::{BackingHandle, MappingSink, SinkError};
 pub use slots::Slot;
 pub use transaction::Transaction;

@@ -2,88 +2,178 @@
 
 use crate::region::{Region, RegionId};
 use crate::table::RegionTable;
-use crate::{BackingHandle, Visible};
-use memory_range::MemoryRange;
+use crate::view::Attributes;
+use crate::{BackingHandle, MapParams, Mapping};
+use memory_range::{MemoryRange, RangeMap};
+use smallvec::SmallVec;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::BinaryHeap;
 
-/// Computes what is visible in `range`, sorted and cut to it.
-///
-/// A hole in the winning region hides what lies below: it stays a hole. Costs O((h + v) log h)
-/// for h mapped regions that overlap `range` and v visible mappings.
-pub(crate) fn overlay<B: BackingHandle>(
-    table: &RegionTable<B>,
+/// A part of a mapping as it is to be visible, by reference: comparing needs no copy of a handle.
+pub(crate) struct Shown<'a, B> {
+    /// Guest physical addresses.
+    pub(crate) range: MemoryRange,
+    pub(crate) attributes: Attributes,
+    pub(crate) backing: &'a B,
+    /// The offset in the backing, in bytes, of the range's first byte.
+    pub(crate) offset: u64,
+}
+
+impl<B> Clone for Shown<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Shown<'_, B> {}
+
+/// A range in which one region wins.
+struct Won<'a, B> {
     range: MemoryRange,
-) -> Vec<(MemoryRange, Visible<B>)> {
-    let mut candidates = table.mapped_in(range);
-    let mut visible = Vec::new();
-    // The winner first: the highest priority, then the lowest id.
-    candidates.sort_unstable_by_key(|(_, id, region)| (Reverse(region.priority), *id));
-    // Most changes are about one region that wins throughout.
-    if let Some((at, id, region)) = candidates.first()
-        && at.contains(&range)
-    {
-        show(range, *at, *id, region, &mut visible);
-        return visible;
+    id: RegionId,
+    region: &'a Region<B>,
+    params: MapParams,
+    mappings: &'a RangeMap<Mapping<B>>,
+    /// The offset among the mappings of the region's first byte.
+    from: u64,
+}
+
+impl<'a, B: BackingHandle> Won<'a, B> {
+    fn new(
+        table: &'a RegionTable<B>,
+        range: MemoryRange,
+        id: RegionId,
+        region: &'a Region<B>,
+    ) -> Option<Self> {
+        let (mappings, from) = table.source_of(region)?;
+        Some(Self {
+            range,
+            id,
+            region,
+            params: region.mapped?,
+            mappings,
+            from,
+        })
     }
 
-    // Where the winner may change: the start or end of each candidate, by its rank.
-    let mut events: Vec<(u64, usize, Event)> = Vec::new();
-    for (rank, (at, _, _)) in candidates.iter().enumerate() {
-        let at = at.intersection(&range);
-        events.push((at.start(), rank, Event::Starts));
-        events.push((at.end(), rank, Event::Ends));
+    /// The parts of the region's mappings that lie in the range.
+    fn shown(&self) -> impl Iterator<Item = Shown<'a, B>> {
+        let Self {
+            range,
+            id,
+            region,
+            params,
+            mappings,
+            from,
+        } = *self;
+        let inside = range
+            .shifted_down(params.gpa)
+            .and_then(|inside| inside.shifted(from))
+            .unwrap_or(MemoryRange::EMPTY);
+        mappings
+            .overlapping(inside)
+            .filter_map(move |(whole, mapping)| {
+                let part = whole.intersection(&inside);
+                let skipped = part.start().saturating_sub(whole.start());
+                Some(Shown {
+                    range: part.shifted_down(from)?.shifted(params.gpa)?,
+                    attributes: Attributes::new(id, region, &params, mapping.access),
+                    backing: &mapping.backing,
+                    // Does not wrap: offset + length was checked when the mapping was added.
+                    offset: mapping.offset.wrapping_add(skipped),
+                })
+            })
     }
-    events.sort_unstable_by_key(|(addr, rank, _)| (*addr, *rank));
+}
 
-    let mut present: BTreeSet<usize> = BTreeSet::new();
-    let mut from = range.start();
-    for (addr, rank, event) in events {
-        let winner = present.first().copied();
-        let next = match event {
-            Event::Starts => {
-                present.insert(rank);
-                present.first().copied()
-            }
-            Event::Ends => {
-                present.remove(&rank);
-                present.first().copied()
-            }
-        };
-        if next != winner {
-            if let Some((at, id, region)) = winner.and_then(|rank| candidates.get(rank))
-                && let Ok(shown) = MemoryRange::try_new(from..addr)
-            {
-                show(shown, *at, *id, region, &mut visible);
-            }
-            from = addr;
+/// Calls `show` with all that is to be visible in `range`, by address.
+///
+/// A hole in the winning region hides what lies below: it stays a hole. Costs O(log n + h log h + v)
+/// for h mapped regions that overlap `range`, among n, and v visible mappings.
+pub(crate) fn overlay<'a, B: BackingHandle>(
+    table: &'a RegionTable<B>,
+    range: MemoryRange,
+    mut show: impl FnMut(Shown<'a, B>),
+) {
+    let mut candidates: SmallVec<[Candidate<'a, B>; 4]> = SmallVec::new();
+    table.mapped_in(range, |at, id, region| {
+        candidates.push(Candidate { at, id, region });
+    });
+    let mut won = |range, candidate: &Candidate<'a, B>| {
+        if let Some(won) = Won::new(table, range, candidate.id, candidate.region) {
+            won.shown().for_each(&mut show);
         }
+    };
+    // Most changes are about one region that wins throughout.
+    match candidates.iter().max_by_key(|candidate| candidate.rank()) {
+        Some(first) if first.at.contains(&range) => won(range, first),
+        _ => contest(&candidates, range, won),
     }
-    visible
 }
 
-enum Event {
-    Starts,
-    Ends,
-}
-
-/// Adds the mappings of `region` (mapped at `at`) that lie in `shown`.
-fn show<B: BackingHandle>(
-    shown: MemoryRange,
+/// A region that is mapped somewhere in the range in question.
+struct Candidate<'a, B> {
     at: MemoryRange,
     id: RegionId,
-    region: &Region<B>,
-    visible: &mut Vec<(MemoryRange, Visible<B>)>,
+    region: &'a Region<B>,
+}
+
+impl<B> Candidate<'_, B> {
+    /// The winner has the highest: the highest priority, then the lowest id.
+    fn rank(&self) -> (u8, Reverse<RegionId>) {
+        (self.region.priority, Reverse(self.id))
+    }
+}
+
+/// Calls `wins` with each candidate and where in `range` it wins, by address, as few times as
+/// possible. The candidates are sorted by start.
+fn contest<'c, 'a, B>(
+    candidates: &'c [Candidate<'a, B>],
+    range: MemoryRange,
+    mut wins: impl FnMut(MemoryRange, &'c Candidate<'a, B>),
 ) {
-    let Some(params) = region.mapped else {
-        return;
-    };
-    let Some(inside) = shown.shifted_down(at.start()) else {
-        return;
-    };
-    for (part, mapping) in region.mappings.clipped(inside) {
-        if let Some(part) = part.shifted(at.start()) {
-            visible.push((part, Visible::new(id, mapping, &params)));
+    // Those that have started, the winner on top. One that has ended stays until it gets there.
+    let mut started: BinaryHeap<(u8, Reverse<RegionId>, usize)> = BinaryHeap::new();
+    let mut rest = candidates.iter().enumerate().peekable();
+    // Who has been winning since when.
+    let mut winning: Option<(u64, &'c Candidate<'a, B>)> = None;
+    let mut at = range.start();
+    loop {
+        while let Some((index, candidate)) = rest.next_if(|(_, next)| next.at.start() <= at) {
+            let (priority, id) = candidate.rank();
+            started.push((priority, id, index));
         }
+        let has_ended = |(_, _, index): &(u8, Reverse<RegionId>, usize)| {
+            candidates
+                .get(*index)
+                .is_none_or(|candidate| candidate.at.end() <= at)
+        };
+        while started.peek().is_some_and(has_ended) {
+            started.pop();
+        }
+        let winner = started
+            .peek()
+            .and_then(|(.., index)| candidates.get(*index));
+        if winner.map(|one| one.id) != winning.map(|(_, one)| one.id) {
+            if let Some((since, former)) = winning
+                && let Ok(won) = MemoryRange::try_new(since..at)
+            {
+                wins(won, former);
+            }
+            winning = winner.map(|winner| (at, winner));
+        }
+        // The next place where the winner may change.
+        let starts = rest.peek().map(|(_, next)| next.at.start());
+        let ends = winner.map(|winner| winner.at.end());
+        let next = starts.into_iter().chain(ends).min();
+        match next {
+            Some(next) if next < range.end() => at = next,
+            _ => break,
+        }
+    }
+    if let Some((since, last)) = winning
+        && let Ok(won) = MemoryRange::try_new(since..range.end().min(last.at.end()))
+    {
+        wins(won, last);
     }
 }

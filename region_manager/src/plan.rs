@@ -1,12 +1,14 @@
 //! The operations that lead from the present state to the next, as a value.
 
-use crate::diff::{self, Difference};
-use crate::slots::{self, SlotLedger};
+use crate::diff::{Comparison, Difference};
+use crate::dma::SubMapping;
+use crate::ledger::Ledger;
+use crate::slots::{self, Slot};
 use crate::table::RegionTable;
 use crate::va_ops::{self, VaOp};
-use crate::{BackingHandle, FlatView, Slot, overlay};
+use crate::{BackingHandle, FlatView, overlay};
 use inspect::Inspect;
-use memory_range::MemoryRange;
+use memory_range::{MemoryRange, sorted};
 use std::fmt;
 
 /// What a change has to do, and in which order.
@@ -17,64 +19,114 @@ use std::fmt;
 #[must_use = "a plan does nothing until its transaction is committed"]
 pub struct Plan<B> {
     pub(crate) removed: Vec<Slot>,
+    pub(crate) dma_removed: Vec<SubMapping<B>>,
     pub(crate) va_ops: Vec<VaOp<B>>,
     pub(crate) replaced: Vec<MemoryRange>,
+    pub(crate) dma_added: Vec<SubMapping<B>>,
     pub(crate) added: Vec<Slot>,
     pub(crate) gaps: Vec<MemoryRange>,
+}
+
+impl<B> Default for Plan<B> {
+    fn default() -> Self {
+        Self {
+            removed: Vec::new(),
+            dma_removed: Vec::new(),
+            va_ops: Vec::new(),
+            replaced: Vec::new(),
+            dma_added: Vec::new(),
+            added: Vec::new(),
+            gaps: Vec::new(),
+        }
+    }
 }
 
 /// One step of a plan.
 #[derive(Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Step<'a, B> {
-    /// Every listener takes the slot away.
+    /// Every slot listener takes the slot away.
     RemoveSlot(&'a Slot),
+    /// Every DMA listener unmaps, but for one that could not map this.
+    UnmapDma(&'a SubMapping<B>),
     /// The sink changes host addresses.
     Va(&'a VaOp<B>),
-    /// Every listener hears that other memory stands under slots that stay.
+    /// Every slot listener hears that other memory stands under slots that stay.
     ContentsReplaced(MemoryRange),
-    /// Every listener gives the slot.
+    /// Every DMA listener maps.
+    MapDma(&'a SubMapping<B>),
+    /// Every slot listener gives the slot.
     AddSlot(&'a Slot),
 }
 
+/// What a plan starts from.
+pub(crate) struct Present<'a, B> {
+    pub(crate) view: &'a FlatView<B>,
+    pub(crate) slots: &'a Ledger<Slot>,
+    /// None where nobody listens.
+    pub(crate) dma: Option<&'a Ledger<SubMapping<B>>>,
+}
+
 impl<B: BackingHandle> Plan<B> {
-    /// Plans the way from `view` and `slots` to what the regions in `table` say.
+    /// Plans the way from what is at present to what the regions in `table` say, in place of what
+    /// this plan held. Writes into `differences` where the flat view will differ.
     ///
-    /// Looks only at the `dirty` ranges, sorted and disjoint, outside which nothing differs. Returns
-    /// with the plan where the flat view will differ.
+    /// Looks only at the `dirty` ranges, sorted by start, outside which nothing differs.
     pub(crate) fn compute(
+        &mut self,
+        differences: &mut Vec<Difference<B>>,
         table: &RegionTable<B>,
-        view: &FlatView<B>,
-        slots: &SlotLedger,
+        present: &Present<'_, B>,
         dirty: &[MemoryRange],
-    ) -> (Self, Vec<Difference<B>>) {
-        let mut differences = Vec::new();
-        for range in dirty {
-            let new = overlay::overlay(table, *range);
-            diff::differences(view, *range, &new, &mut differences);
+    ) {
+        self.clear();
+        differences.clear();
+        for range in sorted::merge_adjacent(dirty) {
+            let old = present.view.overlapping(range);
+            let mut comparison = Comparison::new(old, range.start(), differences);
+            overlay::overlay(table, range, |shown| comparison.shown(&shown));
+            comparison.nothing_until(range.end());
         }
-        let (removed, added) = slots.plan(&differences, table.borders());
-        let va_ops = va_ops::va_ops(&differences);
-        let replaced = replaced_under_slots(&va_ops, &added);
-        let gaps = slots::gaps(&removed, &added);
-        let plan = Self {
-            removed,
-            va_ops,
-            replaced,
-            added,
-            gaps,
-        };
-        (plan, differences)
+        let borders = table.borders();
+        present
+            .slots
+            .plan(differences, borders, &mut self.removed, &mut self.added);
+        if let Some(dma) = present.dma {
+            let (removed, added) = (&mut self.dma_removed, &mut self.dma_added);
+            dma.plan(differences, borders, removed, added);
+        }
+        va_ops::va_ops(differences, &mut self.va_ops);
+        replaced_under_slots(&self.va_ops, &self.added, &mut self.replaced);
+        slots::gaps(&self.removed, &self.added, &mut self.gaps);
     }
 
-    /// The steps in the order in which they are taken: partitions lose slots, host addresses
-    /// change, listeners hear of replaced contents, partitions get slots.
+    /// Empties the lists and keeps their memory.
+    fn clear(&mut self) {
+        self.removed.clear();
+        self.dma_removed.clear();
+        self.va_ops.clear();
+        self.replaced.clear();
+        self.dma_added.clear();
+        self.added.clear();
+        self.gaps.clear();
+    }
+
+    /// The steps in the order in which they are taken: partitions lose slots, DMA listeners unmap,
+    /// host addresses change, slot listeners hear of replaced contents, DMA listeners map,
+    /// partitions get slots.
     pub fn steps(&self) -> impl Iterator<Item = Step<'_, B>> {
         let removed = self.removed.iter().map(Step::RemoveSlot);
+        let dma_removed = self.dma_removed.iter().map(Step::UnmapDma);
         let va_ops = self.va_ops.iter().map(Step::Va);
         let replaced = self.replaced.iter().copied().map(Step::ContentsReplaced);
+        let dma_added = self.dma_added.iter().map(Step::MapDma);
         let added = self.added.iter().map(Step::AddSlot);
-        removed.chain(va_ops).chain(replaced).chain(added)
+        removed
+            .chain(dma_removed)
+            .chain(va_ops)
+            .chain(replaced)
+            .chain(dma_added)
+            .chain(added)
     }
 
     /// Whether there is nothing to do.
@@ -92,6 +144,16 @@ impl<B: BackingHandle> Plan<B> {
         &self.added
     }
 
+    /// The sub-mappings that DMA listeners unmap, by address; empty where there are none.
+    pub fn dma_removed(&self) -> &[SubMapping<B>] {
+        &self.dma_removed
+    }
+
+    /// The sub-mappings that DMA listeners map, by address; empty where there are none.
+    pub fn dma_added(&self) -> &[SubMapping<B>] {
+        &self.dma_added
+    }
+
     /// The operations on host addresses, by address.
     pub fn va_ops(&self) -> &[VaOp<B>] {
         &self.va_ops
@@ -102,18 +164,22 @@ impl<B: BackingHandle> Plan<B> {
     pub fn gaps(&self) -> &[MemoryRange] {
         &self.gaps
     }
+
+    /// Whether there are [gaps](Self::gaps): whether vCPUs would be paused, where that is possible.
+    pub fn has_gaps(&self) -> bool {
+        !self.gaps.is_empty()
+    }
 }
 
 /// The parts of `Map` operations that lie under slots which stay: everything mapped that no
 /// new slot covers, since whatever is visible lies in a slot.
-fn replaced_under_slots<B>(va_ops: &[VaOp<B>], added: &[Slot]) -> Vec<MemoryRange> {
-    let mapped: Vec<MemoryRange> = va_ops
+fn replaced_under_slots<B>(va_ops: &[VaOp<B>], added: &[Slot], replaced: &mut Vec<MemoryRange>) {
+    let mapped = va_ops
         .iter()
         .filter(|op| matches!(op, VaOp::Map { .. }))
-        .map(VaOp::range)
-        .collect();
-    let new: Vec<MemoryRange> = added.iter().map(|slot| slot.range).collect();
-    memory_range::sorted::subtract(&mapped, &new).collect()
+        .map(VaOp::range);
+    let new = added.iter().map(|slot| slot.range);
+    replaced.extend(sorted::subtract(mapped, new));
 }
 
 impl<B: BackingHandle> fmt::Display for Plan<B> {
@@ -121,8 +187,10 @@ impl<B: BackingHandle> fmt::Display for Plan<B> {
         for step in self.steps() {
             match step {
                 Step::RemoveSlot(slot) => writeln!(f, "remove slot {slot}")?,
+                Step::UnmapDma(mapping) => writeln!(f, "unmap for DMA {mapping}")?,
                 Step::Va(op) => writeln!(f, "{op}")?,
                 Step::ContentsReplaced(range) => writeln!(f, "contents replaced {range}")?,
+                Step::MapDma(mapping) => writeln!(f, "map for DMA {mapping}")?,
                 Step::AddSlot(slot) => writeln!(f, "add slot {slot}")?,
             }
         }

@@ -1,21 +1,21 @@
 //! Every region, mapped or not, and how to take an edit back.
 
+use crate::borders::Borders;
 use crate::interval_index::IntervalIndex;
-use crate::region::{Mapping, Region, RegionId};
+use crate::region::{Contents, Mapping, Region, RegionId};
+use crate::slab::Slab;
 use crate::{BackingHandle, EditError, MapParams, RegionSpec};
 use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
-use std::collections::BTreeMap;
 
 /// The regions of a manager, with what makes them quick to find by address.
 pub(crate) struct RegionTable<B> {
     /// Guest physical addresses from 0 on that regions may occupy.
     space: MemoryRange,
-    regions: BTreeMap<RegionId, Region<B>>,
+    regions: Slab<Region<B>>,
     /// The mapped ones by address.
     mapped: IntervalIndex,
     /// Of the placed ones.
     borders: Borders,
-    next_id: u64,
 }
 
 /// One edit, as what it takes to undo it.
@@ -35,19 +35,25 @@ pub(crate) enum Inverse<B> {
     },
 }
 
-/// What an edit did: how to undo it, and the guest physical ranges where the view may differ, some
-/// of them empty.
-pub(crate) struct Edit<B> {
-    pub(crate) inverse: Inverse<B>,
-    pub(crate) dirty: [MemoryRange; 2],
+/// The edits since a transaction began: how to undo them, and the guest physical ranges where the
+/// view may differ, in any order.
+pub(crate) struct Edits<B> {
+    pub(crate) inverses: Vec<Inverse<B>>,
+    pub(crate) dirty: Vec<MemoryRange>,
 }
 
-impl<B> Edit<B> {
-    fn at(dirty: MemoryRange, inverse: Inverse<B>) -> Self {
+impl<B> Default for Edits<B> {
+    fn default() -> Self {
         Self {
-            inverse,
-            dirty: [dirty, MemoryRange::EMPTY],
+            inverses: Vec::new(),
+            dirty: Vec::new(),
         }
+    }
+}
+
+impl<B> Edits<B> {
+    fn soil(&mut self, range: Option<MemoryRange>) {
+        self.dirty.extend(range.filter(|range| !range.is_empty()));
     }
 }
 
@@ -55,10 +61,9 @@ impl<B: BackingHandle> RegionTable<B> {
     pub(crate) fn new(space: MemoryRange) -> Self {
         Self {
             space,
-            regions: BTreeMap::new(),
+            regions: Slab::new(),
             mapped: IntervalIndex::default(),
             borders: Borders::default(),
-            next_id: 0,
         }
     }
 
@@ -70,29 +75,93 @@ impl<B: BackingHandle> RegionTable<B> {
         &self.borders
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RegionId, &Region<B>)> {
-        self.regions.iter().map(|(id, region)| (*id, region))
+    /// Every region, the oldest first.
+    pub(crate) fn in_order(&self) -> Vec<(RegionId, &Region<B>)> {
+        self.regions.in_order()
     }
 
     pub(crate) fn get(&self, id: RegionId) -> Result<&Region<B>, EditError> {
-        self.regions
-            .get(&id)
-            .ok_or(EditError::UnknownRegion { id: id.as_u64() })
+        self.regions.get(id).ok_or_else(|| unknown(id))
     }
 
-    /// The mapped regions that overlap `range`, with the range of each.
-    pub(crate) fn mapped_in(&self, range: MemoryRange) -> Vec<(MemoryRange, RegionId, &Region<B>)> {
-        let mut found = Vec::new();
-        self.mapped.overlapping(range, |at, key| {
-            let id = RegionId(key);
-            if let Some(region) = self.regions.get(&id) {
-                found.push((at, id, region));
+    /// Calls `visit` with each mapped region that overlaps `range` and the range where it is
+    /// mapped, by start address.
+    pub(crate) fn mapped_in<'a>(
+        &'a self,
+        range: MemoryRange,
+        mut visit: impl FnMut(MemoryRange, RegionId, &'a Region<B>),
+    ) {
+        self.mapped.overlapping(range, |at, id| {
+            if let Some(region) = self.regions.get(id) {
+                visit(at, id, region);
             }
         });
-        found
     }
 
-    pub(crate) fn create(&mut self, spec: RegionSpec) -> Result<(RegionId, Edit<B>), EditError> {
+    /// Finds the mappings that a region shows, and the offset among them of the region's first byte.
+    ///
+    /// They are its own, or those of the region at the end of a chain of aliases.
+    pub(crate) fn source_of<'a>(
+        &'a self,
+        region: &'a Region<B>,
+    ) -> Option<(&'a RangeMap<Mapping<B>>, u64)> {
+        let (mut region, mut from) = (region, 0_u64);
+        // Ends: each target was created before its alias.
+        loop {
+            match &region.contents {
+                Contents::Mappings(mappings) => return Some((mappings, from)),
+                Contents::Alias { target, offset } => {
+                    from = from.checked_add(*offset)?;
+                    region = self.regions.get(*target)?;
+                }
+            }
+        }
+    }
+
+    pub(crate) fn create(
+        &mut self,
+        spec: RegionSpec,
+        edits: &mut Edits<B>,
+    ) -> Result<RegionId, EditError> {
+        let contents = Contents::Mappings(RangeMap::new());
+        self.create_with(spec, contents, edits)
+    }
+
+    pub(crate) fn create_alias(
+        &mut self,
+        spec: RegionSpec,
+        target: RegionId,
+        offset: u64,
+        edits: &mut Edits<B>,
+    ) -> Result<RegionId, EditError> {
+        let shown = self.get(target)?;
+        if !offset.is_multiple_of(PAGE_SIZE) {
+            return Err(EditError::UnalignedAlias {
+                name: spec.name,
+                offset,
+            });
+        }
+        if offset
+            .checked_add(spec.len)
+            .is_none_or(|end| end > shown.len)
+        {
+            return Err(EditError::AliasPastEnd {
+                name: spec.name,
+                len: spec.len,
+                offset,
+                target: shown.name.clone(),
+                target_len: shown.len,
+            });
+        }
+        self.create_with(spec, Contents::Alias { target, offset }, edits)
+    }
+
+    fn create_with(
+        &mut self,
+        spec: RegionSpec,
+        contents: Contents<B>,
+        edits: &mut Edits<B>,
+    ) -> Result<RegionId, EditError> {
         if spec.len == 0 || !spec.len.is_multiple_of(PAGE_SIZE) {
             return Err(EditError::BadLength {
                 name: spec.name,
@@ -103,28 +172,34 @@ impl<B: BackingHandle> RegionTable<B> {
             name: spec.name,
             len: spec.len,
             priority: spec.priority,
+            kind: spec.kind,
+            one_slot: spec.one_slot,
             placed_at: spec.placed_at,
             mapped: None,
-            mappings: RangeMap::new(),
+            contents,
+            aliases: IntervalIndex::default(),
         };
         if let Some(gpa) = spec.placed_at {
-            self.check_place(&region, gpa)?;
+            check_place(self.space, &region, gpa)?;
         }
-        let id = RegionId(self.next_id);
-        self.next_id = self
-            .next_id
-            .checked_add(1)
-            .ok_or(EditError::OutOfRegionIds)?;
+        let id = self.regions.next_id().ok_or(EditError::OutOfRegionIds)?;
         self.insert(id, region);
-        Ok((id, Edit::at(MemoryRange::EMPTY, Inverse::Remove(id))))
+        edits.inverses.push(Inverse::Remove(id));
+        Ok(id)
     }
 
-    pub(crate) fn remove(&mut self, id: RegionId) -> Result<Edit<B>, EditError> {
-        let dirty = self.get(id)?.mapped_range().unwrap_or(MemoryRange::EMPTY);
-        let region = self
-            .take(id)
-            .ok_or(EditError::UnknownRegion { id: id.as_u64() })?;
-        Ok(Edit::at(dirty, Inverse::Restore(id, Box::new(region))))
+    pub(crate) fn remove(&mut self, id: RegionId, edits: &mut Edits<B>) -> Result<(), EditError> {
+        let region = self.get(id)?;
+        if let Some(alias) = region.aliases.first() {
+            return Err(EditError::Aliased {
+                name: region.name.clone(),
+                alias: alias.as_u64(),
+            });
+        }
+        let region = self.take(id).ok_or_else(|| unknown(id))?;
+        edits.soil(region.mapped_range());
+        edits.inverses.push(Inverse::Restore(id, Box::new(region)));
+        Ok(())
     }
 
     /// Maps, moves, changes parameters, or (with `None`) unmaps.
@@ -132,23 +207,25 @@ impl<B: BackingHandle> RegionTable<B> {
         &mut self,
         id: RegionId,
         params: Option<MapParams>,
-    ) -> Result<Edit<B>, EditError> {
-        let region = self.get(id)?;
+        edits: &mut Edits<B>,
+    ) -> Result<(), EditError> {
+        let region = self.regions.get_mut(id).ok_or_else(|| unknown(id))?;
         if let Some(params) = params {
-            self.check_place(region, params.gpa)?;
+            check_place(self.space, region, params.gpa)?;
         }
-        let before = region.mapped_range().unwrap_or(MemoryRange::EMPTY);
         let (placed_at, mapped) = (region.placed_at, region.mapped);
-        self.set_place(id, params.map(|p| p.gpa).or(placed_at), params);
-        let after = self.get(id)?.mapped_range().unwrap_or(MemoryRange::EMPTY);
-        Ok(Edit {
-            inverse: Inverse::Place {
-                id,
-                placed_at,
-                mapped,
-            },
-            dirty: [before, after],
-        })
+        let was = region.mapped_range();
+        edits.inverses.push(Inverse::Place {
+            id,
+            placed_at,
+            mapped,
+        });
+        let is = self.set_place(id, params.map(|p| p.gpa).or(placed_at), params);
+        edits.soil(was);
+        if is != was {
+            edits.soil(is);
+        }
+        Ok(())
     }
 
     /// Puts a mapping over a part of a region, or (with `None`) takes out what is there.
@@ -157,9 +234,15 @@ impl<B: BackingHandle> RegionTable<B> {
         id: RegionId,
         range: MemoryRange,
         mapping: Option<Mapping<B>>,
-    ) -> Result<Edit<B>, EditError> {
-        let region = self.get(id)?;
-        let whole = MemoryRange::try_new(0..region.len).unwrap_or(MemoryRange::EMPTY);
+        edits: &mut Edits<B>,
+    ) -> Result<(), EditError> {
+        let region = self.regions.get_mut(id).ok_or_else(|| unknown(id))?;
+        let whole = region.whole();
+        let Contents::Mappings(mappings) = &mut region.contents else {
+            return Err(EditError::IsAlias {
+                name: region.name.clone(),
+            });
+        };
         if range.is_empty() || !whole.contains(&range) {
             return Err(EditError::OutsideRegion {
                 name: region.name.clone(),
@@ -176,15 +259,7 @@ impl<B: BackingHandle> RegionTable<B> {
                 });
             }
         }
-        let dirty = match region.mapped {
-            Some(params) => range.shifted(params.gpa).unwrap_or(MemoryRange::EMPTY),
-            None => MemoryRange::EMPTY,
-        };
-        let Some(region) = self.regions.get_mut(&id) else {
-            return Err(EditError::UnknownRegion { id: id.as_u64() });
-        };
-        let before: Vec<_> = region
-            .mappings
+        let before: Vec<_> = mappings
             .overlapping(range)
             .map(|(at, mapping)| (at, mapping.clone()))
             .collect();
@@ -196,12 +271,35 @@ impl<B: BackingHandle> RegionTable<B> {
             .map_or(range.end(), |(at, _)| at.end().max(range.end()));
         let hull = MemoryRange::try_new(start..end).unwrap_or(range);
         match mapping {
-            Some(mapping) => region.mappings.replace(range, mapping),
+            Some(mapping) => mappings.replace(range, mapping),
             None => {
-                region.mappings.remove(range);
+                mappings.remove(range);
             }
         }
-        Ok(Edit::at(dirty, Inverse::Mappings { id, hull, before }))
+        edits.inverses.push(Inverse::Mappings { id, hull, before });
+        self.soil_where_shown(id, range, edits);
+        Ok(())
+    }
+
+    /// Notes where offsets of a region are shown: by the region itself, and by its aliases.
+    fn soil_where_shown(&self, id: RegionId, range: MemoryRange, edits: &mut Edits<B>) {
+        // Aliases form a tree, since each has one target: none is visited twice.
+        let mut rest: Vec<(RegionId, MemoryRange)> = Vec::new();
+        let mut next = Some((id, range));
+        while let Some((id, inside)) = next {
+            if let Some(region) = self.regions.get(id) {
+                edits.soil(region.mapped.and_then(|params| inside.shifted(params.gpa)));
+                region.aliases.overlapping(inside, |shown, alias| {
+                    let common = shown.intersection(&inside);
+                    rest.extend(
+                        common
+                            .shifted_down(shown.start())
+                            .map(|inside| (alias, inside)),
+                    );
+                });
+            }
+            next = rest.pop();
+        }
     }
 
     /// Takes an edit back. Edits are taken back in the opposite order.
@@ -215,43 +313,30 @@ impl<B: BackingHandle> RegionTable<B> {
                 id,
                 placed_at,
                 mapped,
-            } => self.set_place(id, placed_at, mapped),
+            } => {
+                self.set_place(id, placed_at, mapped);
+            }
             Inverse::Mappings { id, hull, before } => {
-                if let Some(region) = self.regions.get_mut(&id) {
-                    region.mappings.remove(hull);
+                if let Some(region) = self.regions.get_mut(id)
+                    && let Contents::Mappings(mappings) = &mut region.contents
+                {
+                    mappings.remove(hull);
                     for (range, mapping) in before {
-                        region.mappings.replace(range, mapping);
+                        mappings.replace(range, mapping);
                     }
                 }
             }
         }
     }
 
-    fn check_place(&self, region: &Region<B>, gpa: u64) -> Result<(), EditError> {
-        let outside = || EditError::OutsideAddressSpace {
-            name: region.name.clone(),
-            gpa,
-            len: region.len,
-            space: self.space,
-        };
-        if !gpa.is_multiple_of(PAGE_SIZE) {
-            return Err(EditError::UnalignedGpa {
-                name: region.name.clone(),
-                gpa,
-            });
-        }
-        let range = MemoryRange::try_from_len(gpa, region.len).map_err(|_| outside())?;
-        if self.space.contains(&range) {
-            Ok(())
-        } else {
-            Err(outside())
-        }
-    }
-
-    fn set_place(&mut self, id: RegionId, placed_at: Option<u64>, mapped: Option<MapParams>) {
-        let Some(region) = self.regions.get_mut(&id) else {
-            return;
-        };
+    /// Returns where the region is mapped then.
+    fn set_place(
+        &mut self,
+        id: RegionId,
+        placed_at: Option<u64>,
+        mapped: Option<MapParams>,
+    ) -> Option<MemoryRange> {
+        let region = self.regions.get_mut(id)?;
         let was = (region.placed_range(), region.mapped_range());
         region.placed_at = placed_at;
         region.mapped = mapped;
@@ -265,71 +350,78 @@ impl<B: BackingHandle> RegionTable<B> {
         }
         if was.1 != is.1 {
             if let Some(range) = was.1 {
-                self.mapped.remove(range, id.0);
+                self.mapped.remove(range, id);
             }
             if let Some(range) = is.1 {
-                self.mapped.insert(range, id.0);
+                self.mapped.insert(range, id);
             }
         }
+        is.1
     }
 
-    /// Where a region enters: table, index and borders stay together.
+    /// Where a region enters: table, indexes and borders stay together.
     fn insert(&mut self, id: RegionId, region: Region<B>) {
         if let Some(range) = region.mapped_range() {
-            self.mapped.insert(range, id.0);
+            self.mapped.insert(range, id);
         }
         if let Some(range) = region.placed_range() {
             self.borders.add(range);
+        }
+        if let Some((target, shown)) = shown_by(&region)
+            && let Some(target) = self.regions.get_mut(target)
+        {
+            target.aliases.insert(shown, id);
         }
         self.regions.insert(id, region);
     }
 
     /// Where a region leaves.
     fn take(&mut self, id: RegionId) -> Option<Region<B>> {
-        let region = self.regions.remove(&id)?;
+        let region = self.regions.remove(id)?;
         if let Some(range) = region.mapped_range() {
-            self.mapped.remove(range, id.0);
+            self.mapped.remove(range, id);
         }
         if let Some(range) = region.placed_range() {
             self.borders.remove(range);
+        }
+        if let Some((target, shown)) = shown_by(&region)
+            && let Some(target) = self.regions.get_mut(target)
+        {
+            target.aliases.remove(shown, id);
         }
         Some(region)
     }
 }
 
-/// The addresses at which placed regions start or end, each with how many do.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Borders {
-    count: BTreeMap<u64, usize>,
+/// What an alias shows: which region, and which offsets in it.
+fn shown_by<B>(region: &Region<B>) -> Option<(RegionId, MemoryRange)> {
+    match region.contents {
+        Contents::Mappings(_) => None,
+        Contents::Alias { target, offset } => {
+            let shown = MemoryRange::try_from_len(offset, region.len).ok()?;
+            Some((target, shown))
+        }
+    }
 }
 
-impl Borders {
-    fn add(&mut self, range: MemoryRange) {
-        for addr in [range.start(), range.end()] {
-            let count = self.count.entry(addr).or_default();
-            *count = count.saturating_add(1);
-        }
-    }
+fn unknown(id: RegionId) -> EditError {
+    EditError::UnknownRegion { id: id.as_u64() }
+}
 
-    fn remove(&mut self, range: MemoryRange) {
-        for addr in [range.start(), range.end()] {
-            if let Some(count) = self.count.get_mut(&addr) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.count.remove(&addr);
-                }
-            }
-        }
+fn check_place<B>(space: MemoryRange, region: &Region<B>, gpa: u64) -> Result<(), EditError> {
+    if !gpa.is_multiple_of(PAGE_SIZE) {
+        return Err(EditError::UnalignedGpa {
+            name: region.name.clone(),
+            gpa,
+        });
     }
-
-    /// Whether a region starts or ends at `addr`.
-    pub(crate) fn contains(&self, addr: u64) -> bool {
-        self.count.contains_key(&addr)
-    }
-
-    /// The borders strictly between two addresses, in order.
-    pub(crate) fn between(&self, start: u64, end: u64) -> impl Iterator<Item = u64> {
-        let first = start.saturating_add(1).min(end);
-        self.count.range(first..end).map(|(addr, _)| *addr)
+    match MemoryRange::try_from_len(gpa, region.len) {
+        Ok(range) if space.contains(&range) => Ok(()),
+        _ => Err(EditError::OutsideAddressSpace {
+            name: region.name.clone(),
+            gpa,
+            len: region.len,
+            space,
+        }),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::change_lock::ChangeGuard;
 use crate::manager::State;
-use crate::table::{Edit, Inverse};
+use crate::table::{Edits, RegionTable};
 use crate::{
     BackingHandle, CommitError, EditError, MapParams, Mapping, Plan, RegionId, RegionSpec,
 };
@@ -17,17 +17,11 @@ use std::sync::Arc;
 #[must_use = "edits take effect when the transaction is committed; dropping it abandons them"]
 pub struct Transaction<'a, B: BackingHandle> {
     state: ChangeGuard<'a, State<B>>,
-    inverses: Vec<Inverse<B>>,
-    dirty: Vec<MemoryRange>,
 }
 
 impl<'a, B: BackingHandle> Transaction<'a, B> {
     pub(crate) fn new(state: ChangeGuard<'a, State<B>>) -> Self {
-        Self {
-            state,
-            inverses: Vec::new(),
-            dirty: Vec::new(),
-        }
+        Self { state }
     }
 
     /// Creates a region, neither mapped nor holding any mapping.
@@ -37,20 +31,55 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// A length of zero or off the page grid; a place that is unaligned or outside the
     /// address space.
     pub fn create_region(&mut self, spec: RegionSpec) -> Result<RegionId, EditError> {
-        let (id, edit) = self.state.table.create(spec)?;
-        self.record(edit);
-        Ok(id)
+        let (table, edits) = self.parts();
+        table.create(spec, edits)
+    }
+
+    /// Creates a region that shows a part of another one: `spec.len` bytes from `offset` on, as they
+    /// are now and as they change later.
+    ///
+    /// The alias is mapped by itself, with its own parameters, whether its target is mapped or not;
+    /// so it can be read-only where the target is not. What the target's *mappings* don't allow
+    /// the alias doesn't, either. Kind and [`one_slot`](RegionSpec::one_slot) are the alias's own. An
+    /// alias of an alias is fine; the target must stay as long as the alias does.
+    ///
+    /// ```
+    /// use memory_range::{Access, MemoryRange};
+    /// use region_manager::{MapParams, RegionManager, RegionSpec, recording_sink};
+    ///
+    /// let manager: RegionManager<&str> = RegionManager::new(0x10_0000, recording_sink().0)?;
+    /// let mut change = manager.transaction()?;
+    /// let ram = change.create_region(RegionSpec::new("ram", 0x4000, 255).ram())?;
+    /// let high = change.create_alias(RegionSpec::new("high", 0x1000, 255), ram, 0x3000)?;
+    /// change.map_region(high, MapParams::new(0x8_0000, Access::ReadOnly))?;
+    /// change.add_mapping(ram, MemoryRange::new(0..0x4000), "memfd", 0, Access::ReadWrite)?;
+    /// let plan = change.commit()?;
+    /// assert_eq!(plan.va_ops()[0].to_string(), "map 0x80000-0x81000 ro from memfd at 0x3000");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// No region has the target's id; the offset is unaligned, or the alias would end past the
+    /// target's end; and as for [`create_region`](Self::create_region).
+    pub fn create_alias(
+        &mut self,
+        spec: RegionSpec,
+        target: RegionId,
+        offset: u64,
+    ) -> Result<RegionId, EditError> {
+        let (table, edits) = self.parts();
+        table.create_alias(spec, target, offset, edits)
     }
 
     /// Removes a region, unmapping it if it is mapped.
     ///
     /// # Errors
     ///
-    /// No region has this id.
+    /// No region has this id, or an alias shows it.
     pub fn remove_region(&mut self, id: RegionId) -> Result<(), EditError> {
-        let edit = self.state.table.remove(id)?;
-        self.record(edit);
-        Ok(())
+        let (table, edits) = self.parts();
+        table.remove(id, edits)
     }
 
     /// Maps a region, or moves it or changes its parameters if it is mapped already.
@@ -62,9 +91,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// No region has this id; the address is unaligned, or the region would end past the
     /// address space.
     pub fn map_region(&mut self, id: RegionId, params: MapParams) -> Result<(), EditError> {
-        let edit = self.state.table.place(id, Some(params))?;
-        self.record(edit);
-        Ok(())
+        let (table, edits) = self.parts();
+        table.place(id, Some(params), edits)
     }
 
     /// Unmaps a region; nothing happens if it isn't mapped. Its mappings stay in it.
@@ -73,9 +101,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     ///
     /// No region has this id.
     pub fn unmap_region(&mut self, id: RegionId) -> Result<(), EditError> {
-        let edit = self.state.table.place(id, None)?;
-        self.record(edit);
-        Ok(())
+        let (table, edits) = self.parts();
+        table.place(id, None, edits)
     }
 
     /// Shows `backing` from `offset` on in a part of a region, visible or not.
@@ -85,8 +112,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     ///
     /// # Errors
     ///
-    /// No region has this id; the range is empty or leaves the region; the offset is
-    /// unaligned, or the range's end in the backing exceeds 2^64.
+    /// No region has this id, or it is an alias; the range is empty or leaves the region; the
+    /// offset is unaligned, or the range's end in the backing exceeds 2^64.
     pub fn add_mapping(
         &mut self,
         id: RegionId,
@@ -100,9 +127,8 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
             offset,
             access,
         };
-        let edit = self.state.table.set_mapping(id, range, Some(mapping))?;
-        self.record(edit);
-        Ok(())
+        let (table, edits) = self.parts();
+        table.set_mapping(id, range, Some(mapping), edits)
     }
 
     /// Takes out what is mapped in a part of a region; mappings that reach beyond it are cut.
@@ -111,11 +137,10 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     ///
     /// # Errors
     ///
-    /// No region has this id; the range is empty or leaves the region.
+    /// No region has this id, or it is an alias; the range is empty or leaves the region.
     pub fn remove_mappings(&mut self, id: RegionId, range: MemoryRange) -> Result<(), EditError> {
-        let edit = self.state.table.set_mapping(id, range, None)?;
-        self.record(edit);
-        Ok(())
+        let (table, edits) = self.parts();
+        table.set_mapping(id, range, None, edits)
     }
 
     /// Tells where a region is mapped and how; `None` if it isn't.
@@ -129,7 +154,7 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
 
     /// Computes what [`commit`](Self::commit) would do.
     pub fn plan(&self) -> Plan<B> {
-        self.state.plan(&self.dirty).0
+        self.state.plan()
     }
 
     /// Makes the edits visible: plans, applies, publishes. Returns the plan that was carried
@@ -140,26 +165,23 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// A step failed or a damaged range is in the way. The edits are abandoned and the steps
     /// undone; the error says what could not be.
     pub fn commit(mut self) -> Result<Arc<Plan<B>>, CommitError> {
-        let dirty = std::mem::take(&mut self.dirty);
-        let plan = self.state.commit(&dirty)?;
-        self.inverses.clear();
+        let plan = self.state.commit()?;
+        self.state.edits.inverses.clear();
         Ok(plan)
     }
 
-    fn record(&mut self, edit: Edit<B>) {
-        self.inverses.push(edit.inverse);
-        for range in edit.dirty {
-            if !range.is_empty() {
-                self.dirty.push(range);
-            }
-        }
+    fn parts(&mut self) -> (&mut RegionTable<B>, &mut Edits<B>) {
+        let state = &mut *self.state;
+        (&mut state.table, &mut state.edits)
     }
 }
 
 impl<B: BackingHandle> Drop for Transaction<'_, B> {
     fn drop(&mut self) {
-        while let Some(inverse) = self.inverses.pop() {
-            self.state.table.revert(inverse);
+        let (table, edits) = self.parts();
+        while let Some(inverse) = edits.inverses.pop() {
+            table.revert(inverse);
         }
+        edits.dirty.clear();
     }
 }

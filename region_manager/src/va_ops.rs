@@ -1,6 +1,6 @@
 //! What has to happen at host addresses.
 
-use crate::diff::Difference;
+use crate::diff::{Bytes, Difference};
 use crate::{BackingHandle, FlatView};
 use memory_range::{Access, MemoryRange};
 use std::fmt;
@@ -66,15 +66,16 @@ impl<B: BackingHandle> VaOp<B> {
         match (&difference.old, &difference.new) {
             (None, None) => None,
             (Some(_), None) => Some(Self::Reserve { range }),
-            (Some(old), Some(new)) if old.same_bytes(new) => {
-                let access = new.permissions.access;
-                (old.permissions.access != access).then_some(Self::Protect { range, access })
+            (old, Some((new, Bytes::Kept))) => {
+                let access = new.access;
+                let same = old.is_some_and(|old| old.access == access);
+                (!same).then_some(Self::Protect { range, access })
             }
-            (_, Some(new)) => Some(Self::Map {
+            (_, Some((new, Bytes::Fresh(backing, offset)))) => Some(Self::Map {
                 range,
-                backing: new.backing.clone(),
-                offset: new.offset,
-                access: new.permissions.access,
+                backing: backing.clone(),
+                offset: *offset,
+                access: new.access,
             }),
         }
     }
@@ -138,7 +139,7 @@ impl<B: BackingHandle> VaOp<B> {
                 push(Self::Reserve { range });
             }
             reserved_from = at.end();
-            let access = old.permissions.access;
+            let access = old.access;
             push(match self {
                 Self::Protect { .. } => Self::Protect { range: at, access },
                 Self::Map { .. } | Self::Reserve { .. } => Self::Map {
@@ -162,14 +163,12 @@ fn hole(start: u64, end: u64) -> Option<MemoryRange> {
     (!hole.is_empty()).then_some(hole)
 }
 
-/// The fewest operations for a sorted list of differences: neighbours that one call can do
+/// Finds the fewest operations for a sorted list of differences: neighbours that one call can do
 /// become one.
-pub(crate) fn va_ops<B: BackingHandle>(differences: &[Difference<B>]) -> Vec<VaOp<B>> {
-    let mut ops: Vec<VaOp<B>> = Vec::new();
+pub(crate) fn va_ops<B: BackingHandle>(differences: &[Difference<B>], ops: &mut Vec<VaOp<B>>) {
     for op in differences.iter().filter_map(VaOp::for_difference) {
         if !ops.last_mut().is_some_and(|last| last.absorb(&op)) {
             ops.push(op);
         }
     }
-    ops
 }

@@ -1,7 +1,9 @@
 //! The flat view: what is visible where.
 
+use crate::diff::{Bytes, Difference};
 use crate::params::Permissions;
-use crate::{BackingHandle, RegionId};
+use crate::region::{MemoryKind, Region};
+use crate::{BackingHandle, MapParams, RegionId};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange, RangeMap, RangeValue};
 
@@ -14,47 +16,89 @@ pub struct Visible<B> {
     pub backing: B,
     /// The offset in the backing, in bytes, of the range's first byte.
     pub offset: u64,
-    /// What the guest may do: no more than the mapping and its region both allow.
+    /// What host addresses and DMA allow: no more than the mapping and its region both do.
+    pub access: Access,
+    /// What slots allow the guest: the same, but for a region with
+    /// [`one_slot`](crate::RegionSpec::one_slot), where it is what the region allows.
     pub permissions: Permissions,
+    /// RAM or device memory.
+    pub kind: MemoryKind,
     /// Whether listeners are asked to fault the memory in.
     pub prefetch: bool,
 }
 
-impl<B: PartialEq> Visible<B> {
-    /// Builds the entry from what a mapping and its region's parameters say.
-    pub(crate) fn new(
-        region: RegionId,
-        mapping: crate::Mapping<B>,
-        params: &crate::MapParams,
+/// What is alike throughout a visible range, apart from the bytes.
+#[derive(Copy, Clone, Debug, PartialEq)]
+pub(crate) struct Attributes {
+    pub(crate) region: RegionId,
+    pub(crate) access: Access,
+    pub(crate) permissions: Permissions,
+    pub(crate) kind: MemoryKind,
+    pub(crate) prefetch: bool,
+}
+
+impl Attributes {
+    /// What a region that is mapped with `params` shows of a mapping with `access`.
+    pub(crate) fn new<B>(
+        id: RegionId,
+        region: &Region<B>,
+        params: &MapParams,
+        access: Access,
     ) -> Self {
-        let access = match (mapping.access, params.access) {
+        let both = match (access, params.access) {
             (Access::ReadWrite, Access::ReadWrite) => Access::ReadWrite,
             _ => Access::ReadOnly,
         };
         Self {
-            region,
-            backing: mapping.backing,
-            offset: mapping.offset,
+            region: id,
+            access: both,
             permissions: Permissions {
-                access,
+                access: if region.one_slot { params.access } else { both },
                 execute: params.execute,
             },
+            kind: region.kind,
             prefetch: params.prefetch,
         }
     }
+}
 
-    /// Whether the other entry shows the same bytes at the same address.
-    pub(crate) fn same_bytes(&self, other: &Self) -> bool {
-        self.backing == other.backing && self.offset == other.offset
+impl<B> Visible<B> {
+    pub(crate) fn new(attributes: Attributes, backing: B, offset: u64) -> Self {
+        let Attributes {
+            region,
+            access,
+            permissions,
+            kind,
+            prefetch,
+        } = attributes;
+        Self {
+            region,
+            backing,
+            offset,
+            access,
+            permissions,
+            kind,
+            prefetch,
+        }
     }
 
+    pub(crate) fn attributes(&self) -> Attributes {
+        Attributes {
+            region: self.region,
+            access: self.access,
+            permissions: self.permissions,
+            kind: self.kind,
+            prefetch: self.prefetch,
+        }
+    }
+}
+
+impl<B: PartialEq> Visible<B> {
     /// Whether `next`, which starts `len` bytes after this entry, goes on where this one ends.
     fn continued_by(&self, next: &Self, len: u64) -> bool {
-        self.region == next.region
-            && self.backing == next.backing
+        self.attributes() == next.attributes()
             && self.offset.checked_add(len) == Some(next.offset)
-            && self.permissions == next.permissions
-            && self.prefetch == next.prefetch
+            && self.backing == next.backing
     }
 }
 
@@ -72,7 +116,9 @@ impl<B: BackingHandle> Inspect for Visible<B> {
     fn inspect(&self, req: inspect::Request<'_>) {
         req.respond()
             .field("region", &self.region.as_u64())
+            .display("access", &self.access)
             .display("permissions", &self.permissions)
+            .display("kind", &self.kind)
             .display("backing", &self.backing)
             .hex("offset", self.offset);
     }
@@ -129,18 +175,50 @@ impl<B: Clone + PartialEq> FlatView<B> {
         self.entries.is_empty()
     }
 
-    /// Puts `visible` (or nothing) at `range`, and joins it with neighbours it continues.
-    pub(crate) fn set(&mut self, range: MemoryRange, visible: Option<Visible<B>>) {
-        match visible {
-            Some(visible) => {
-                self.entries.replace(range, visible);
-                self.join_at(range.end());
-            }
+    /// Makes the view differ as planned, and joins what now continues a neighbour. `region` is where
+    /// the region lies that is visible then: beyond it nothing can continue it.
+    pub(crate) fn apply(&mut self, difference: &Difference<B>, region: MemoryRange) {
+        let range = difference.range;
+        match &difference.new {
             None => {
-                self.entries.remove(range);
+                // An entry as a whole is the most frequent case, and costs no list.
+                if self.entries.remove_exact(range).is_none() {
+                    self.entries.remove(range);
+                }
+                // Nothing is there now that a neighbour could continue.
+                return;
             }
+            Some((attributes, Bytes::Fresh(backing, offset))) => {
+                let visible = Visible::new(*attributes, backing.clone(), *offset);
+                self.entries.replace(range, visible);
+            }
+            Some((attributes, Bytes::Kept)) => self.alter(range, *attributes),
         }
-        self.join_at(range.start());
+        if range.end() < region.end() {
+            self.join_at(range.end());
+        }
+        if range.start() > region.start() {
+            self.join_at(range.start());
+        }
+    }
+
+    /// Changes all but the bytes of a range that lies within one entry.
+    fn alter(&mut self, range: MemoryRange, attributes: Attributes) {
+        let Some((at, visible)) = self.entries.get_mut(range.start()) else {
+            return;
+        };
+        let inside = range.start().saturating_sub(at.start());
+        let offset = visible.offset.wrapping_add(inside);
+        if at != range {
+            let visible = Visible::new(attributes, visible.backing.clone(), offset);
+            self.entries.replace(range, visible);
+            return;
+        }
+        visible.region = attributes.region;
+        visible.access = attributes.access;
+        visible.permissions = attributes.permissions;
+        visible.kind = attributes.kind;
+        visible.prefetch = attributes.prefetch;
     }
 
     /// Joins the entries that meet at `addr` where the second continues the first.

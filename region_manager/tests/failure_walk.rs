@@ -6,18 +6,32 @@
     reason = "a test may stop at the first surprise"
 )]
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
 use proptest::prelude::*;
+use random::changes;
 use region_manager::{CommitError, RegionManager};
-use support::random::{Op, Regions, changes};
+use support::dma::DeviceMemory;
+use support::ops::Op;
+use support::paint::Regions;
 use support::{Backing, Outside, SPACE, World};
 
 /// Everything outside, and the manager's own account of itself, without what counts attempts.
 fn state(manager: &RegionManager<Backing>, world: &World) -> (Outside, String) {
     let tree = inspect::inspect(manager);
     let part = |name: &str| tree.child(name).expect("a part of the state").to_string();
-    let own = ["regions", "flat_view", "slots", "listeners", "damage"].map(part);
+    let own = [
+        "regions",
+        "flat_view",
+        "slots",
+        "sub_mappings",
+        "listeners",
+        "dma_failures",
+        "damage",
+    ]
+    .map(part);
     (world.outside(), own.join("\n"))
 }
 
@@ -46,7 +60,9 @@ proptest! {
         let world = World::new();
         let manager = RegionManager::new(SPACE, world.sink()).unwrap();
         manager.add_listener(world.listener("kvm")).unwrap();
-        manager.add_listener(world.listener("vhost")).unwrap();
+        manager.add_listener(world.listener("pins")).unwrap();
+        manager.add_dma_listener(world.dma("vhost", DeviceMemory::OddRefused)).unwrap();
+        manager.add_dma_listener(world.dma("iommu", DeviceMemory::OddRefused)).unwrap();
         let mut regions = Regions::default();
         for ops in &changes {
             let before = state(&manager, &world);
@@ -75,12 +91,13 @@ proptest! {
     #[test]
     fn a_failed_undo_is_reported_and_mended(
         changes in changes(),
-        after in 1usize..6,
+        after in 1usize..9,
         count in 2usize..5,
     ) {
         let world = World::new();
         let manager = RegionManager::new(SPACE, world.sink()).unwrap();
         manager.add_listener(world.listener("kvm")).unwrap();
+        manager.add_dma_listener(world.dma("iommu", DeviceMemory::OddRefused)).unwrap();
         let mut regions = Regions::default();
         for ops in &changes {
             let before = world.outside();
@@ -139,8 +156,8 @@ fn a_damaged_range_refuses_changes_until_it_is_mended() {
         change.commit().map(drop)
     };
 
-    // The map succeeds, the slot fails, and so does taking the map back.
-    world.fail(1, 2);
+    // The check and the map succeed, the slot fails, and so does taking the map back.
+    world.fail(2, 2);
     let error = map(0, 0).unwrap_err();
     assert!(error.to_string().contains("undoing failed"), "{error}");
     let damaged = manager.damaged().unwrap();
@@ -185,8 +202,9 @@ fn a_new_listener_waits_until_damage_is_mended() {
     let _ = change.commit().unwrap();
     let before = world.outside();
 
-    // The slot goes and the protection changes; the new slot fails, and so does the way back.
-    world.fail(2, 2);
+    // After check and pause the slot goes and the protection changes; the new slot fails, and so
+    // does the way back.
+    world.fail(4, 2);
     let mut change = manager.transaction().unwrap();
     change
         .map_region(region, MapParams::new(0, Access::ReadOnly))

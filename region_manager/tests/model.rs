@@ -6,177 +6,134 @@
     reason = "a test may stop at the first surprise"
 )]
 
+#[path = "support/random.rs"]
+mod random;
 mod support;
 
-use memory_range::PAGE_SIZE;
+use memory_range::{MemoryRange, PAGE_SIZE};
 use proptest::prelude::*;
-use region_manager::{FlatView, MapParams, Permissions, Plan, RegionManager, RegionSpec, Slot};
-use support::random::{Regions, changes};
-use support::{Backing, PAGES, Painted, SPACE, VaPage, World, spread};
+use random::changes;
+use region_manager::{MapParams, RegionManager, RegionSpec, Slot, SubMapping};
+use support::dma::{DeviceMemory, is_odd_device};
+use support::ops::Op;
+use support::paint::{Regions, as_va, permissions, view_pages};
+use support::replay::spread;
+use support::{Backing, Outside, PAGES, SPACE, World};
 
-/// The flat view, a page an entry.
-fn view_pages(view: &FlatView<Backing>) -> Vec<Painted> {
-    let mut pages = vec![None; PAGES as usize];
-    for (range, visible) in view.iter() {
-        for (index, page) in range.page_numbers().enumerate() {
-            assert_eq!(pages[page as usize], None, "entries don't overlap");
-            let offset = visible.offset / PAGE_SIZE + index as u64;
-            pages[page as usize] = Some((visible.backing, offset, visible.permissions));
-        }
-    }
-    pages
-}
-
-fn as_va(painted: &[Painted]) -> Vec<VaPage> {
-    let page = |(backing, offset, permissions): (Backing, u64, Permissions)| {
-        (backing, offset, permissions.access)
-    };
-    painted.iter().map(|one| one.map(page)).collect()
-}
-
-fn permissions(painted: &[Painted]) -> Vec<Option<Permissions>> {
-    painted
-        .iter()
-        .map(|one| one.map(|(_, _, permissions)| permissions))
-        .collect()
-}
-
-/// What a plan may contain, judged page by page.
-fn check_smallest(
-    plan: &Plan<Backing>,
-    old_slots: &[Slot],
-    before: &[Painted],
-    after: &[Painted],
+/// Slots, pins and sub-mappings are what the manager says and the model paints.
+fn check_listeners(
+    manager: &RegionManager<Backing>,
+    outside: &Outside,
+    regions: &Regions,
 ) -> Result<(), TestCaseError> {
-    let (had, has) = (permissions(before), permissions(after));
-    let changed = |slot: &Slot| {
-        slot.range
-            .page_numbers()
-            .any(|page| had[page as usize] != has[page as usize])
-    };
-    for slot in old_slots {
-        let gone = plan.removed_slots().contains(slot);
-        prop_assert_eq!(
-            gone,
-            changed(slot),
-            "a slot goes exactly if some page of it changes: {}",
-            slot
-        );
+    let after = regions.painted();
+    for held in outside.slots.values() {
+        let held: Vec<Slot> = held.values().copied().collect();
+        prop_assert_eq!(&held, &manager.slots().unwrap());
+        let held = held.into_iter().map(|slot| (slot.range, slot.permissions));
+        prop_assert_eq!(spread(held), permissions(&after));
     }
-    // An operation on a page exactly where bytes or protection change there.
-    let (old_va, new_va) = (as_va(before), as_va(after));
-    let mut touched = vec![0; PAGES as usize];
-    for op in plan.va_ops() {
-        for page in op.range().page_numbers() {
-            touched[page as usize] += 1;
-        }
-    }
-    for page in 0..PAGES as usize {
-        prop_assert_eq!(
-            touched[page],
-            i32::from(old_va[page] != new_va[page]),
-            "page {}",
-            page
-        );
-    }
-    // Neighbouring operations that one call could do are one.
-    for pair in plan.va_ops().windows(2) {
-        use region_manager::VaOp::{Map, Protect, Reserve};
-        if pair[0].range().end() == pair[1].range().start() {
-            let could_be_one = match (&pair[0], &pair[1]) {
-                (Reserve { .. }, Reserve { .. }) => true,
-                (Protect { access: a, .. }, Protect { access: b, .. }) => a == b,
-                (
-                    Map {
-                        range,
-                        backing: b1,
-                        offset: o1,
-                        access: a1,
-                    },
-                    Map {
-                        backing: b2,
-                        offset: o2,
-                        access: a2,
-                        ..
-                    },
-                ) => b1 == b2 && a1 == a2 && o1 + range.len() == *o2,
-                _ => false,
-            };
-            prop_assert!(
-                !could_be_one,
-                "{} and {} could be one call",
-                pair[0],
-                pair[1]
+    for pinned in outside.pinned.values() {
+        for (page, contents) in after.iter().enumerate() {
+            let pin = pinned.get(&(page as u64)).copied().flatten();
+            let expected = contents.map(|page| (page.backing, page.page));
+            prop_assert_eq!(
+                pin.map(|(b, o, _)| (b, o)),
+                expected,
+                "pin of page {}",
+                page
             );
         }
     }
-    // A gap is what is taken and given again.
-    let spread_gaps = |plan: &Plan<Backing>| {
-        let mut gap = vec![false; PAGES as usize];
-        for range in plan.gaps() {
-            range
-                .page_numbers()
-                .for_each(|page| gap[page as usize] = true);
-        }
-        gap
-    };
-    let removed = spread(plan.removed_slots().iter().copied());
-    let added = spread(plan.added_slots().iter().copied());
-    for (page, gap) in spread_gaps(plan).into_iter().enumerate() {
-        prop_assert_eq!(
-            gap,
-            removed[page].is_some() && added[page].is_some(),
-            "page {}",
-            page
-        );
+    let all = manager.sub_mappings().unwrap();
+    for (name, held) in &outside.dma {
+        let refuses = *name == "iommu";
+        let expected = all.iter().filter(|one| !(refuses && is_odd_device(one)));
+        let held: Vec<&SubMapping<Backing>> = held.values().collect();
+        prop_assert_eq!(held, expected.collect::<Vec<_>>(), "{}", name);
     }
+    let failures = manager.dma_failures().unwrap();
+    prop_assert!(failures.iter().all(|failure| failure.name == "iommu"));
+    let refused: Vec<&SubMapping<Backing>> = failures.iter().map(|one| &one.mapping).collect();
+    let expected: Vec<&SubMapping<Backing>> = all.iter().filter(|one| is_odd_device(one)).collect();
+    prop_assert_eq!(refused, expected);
+    prop_assert!(outside.unfinished.is_empty() && outside.paused.is_empty());
     Ok(())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// After every change: view, host addresses, slots and pins are what the model paints, and
-    /// the plan held no step too many.
+    /// After every change: view, host addresses, slots, pins and sub-mappings are what the model
+    /// paints; and what is planned is what is done.
     #[test]
     fn everything_equals_the_painted_model(changes in changes()) {
         let world = World::new();
         let manager = RegionManager::new(SPACE, world.sink()).unwrap();
         manager.add_listener(world.listener("kvm")).unwrap();
-        manager.add_listener(world.listener("vhost")).unwrap();
+        manager.add_listener(world.listener("pins")).unwrap();
+        manager.add_dma_listener(world.dma("vhost", DeviceMemory::Mapped)).unwrap();
+        manager.add_dma_listener(world.dma("iommu", DeviceMemory::OddRefused)).unwrap();
         let mut regions = Regions::default();
         for ops in &changes {
-            let before = regions.painted();
-            let old_slots = manager.slots().unwrap();
             let mut change = manager.transaction().unwrap();
             for op in ops {
                 regions.edit(&mut change, op);
             }
-            let plan = change.commit().unwrap();
-            let after = regions.painted();
+            let planned = change.plan();
+            let done = change.commit().unwrap();
+            prop_assert_eq!(&planned, &*done);
 
-            let view = manager.flat_view().unwrap();
-            prop_assert_eq!(&view_pages(&view), &after);
             let outside = world.outside();
-            prop_assert_eq!(&outside.va, &as_va(&after));
-            for held in outside.slots.values() {
-                let held: Vec<Slot> = held.values().copied().collect();
-                prop_assert_eq!(&held, &manager.slots().unwrap());
-                prop_assert_eq!(spread(held.into_iter()), permissions(&after));
-            }
-            for pinned in outside.pinned.values() {
-                for (page, contents) in after.iter().enumerate() {
-                    let pin = pinned.get(&(page as u64)).copied().flatten();
-                    let expected = contents.map(|(backing, offset, _)| (backing, offset));
-                    prop_assert_eq!(pin.map(|(b, o, _)| (b, o)), expected, "pin of page {}", page);
-                }
-            }
-            check_smallest(&plan, &old_slots, &before, &after)?;
+            prop_assert_eq!(view_pages(&manager.flat_view().unwrap()), regions.painted());
+            prop_assert_eq!(&outside.va, &as_va(&regions.painted()));
+            check_listeners(&manager, &outside, &regions)?;
         }
 
         // The view is a pure function of the regions: built in one go, it is the same.
         let manager = rebuilt(&regions);
         prop_assert_eq!(view_pages(&manager.flat_view().unwrap()), regions.painted());
+    }
+
+    /// A listener that comes late holds what one holds that was there from the start: as pages, since
+    /// history shapes the pieces.
+    #[test]
+    fn a_late_listener_holds_what_an_early_one_holds(
+        changes in changes(),
+        late in proptest::collection::vec(any::<bool>(), 24),
+    ) {
+        let world = World::new();
+        let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+        manager.add_listener(world.listener("kvm")).unwrap();
+        let mut regions = Regions::default();
+        let mut iommu = None;
+        for (ops, toggles) in changes.iter().zip(late) {
+            if toggles {
+                iommu = match iommu.take() {
+                    Some(id) => {
+                        manager.remove_listener(id).unwrap();
+                        prop_assert!(world.outside().dma["iommu"].is_empty());
+                        prop_assert!(manager.sub_mappings().unwrap().is_empty());
+                        prop_assert!(manager.dma_failures().unwrap().is_empty());
+                        None
+                    }
+                    None => {
+                        let listener = world.dma("iommu", DeviceMemory::OddRefused);
+                        Some(manager.add_dma_listener(listener).unwrap())
+                    }
+                };
+            }
+            let mut change = manager.transaction().unwrap();
+            for op in ops {
+                regions.edit(&mut change, op);
+            }
+            let plan = change.commit().unwrap();
+            if iommu.is_some() {
+                check_listeners(&manager, &world.outside(), &regions)?;
+            } else {
+                prop_assert!(plan.dma_added().is_empty() && plan.dma_removed().is_empty());
+            }
+        }
     }
 
     /// Two histories that end with the same regions end with the same view, entry by entry.
@@ -186,7 +143,7 @@ proptest! {
         let manager = RegionManager::new(SPACE, world.sink()).unwrap();
         let mut regions = Regions::default();
         let mut change = manager.transaction().unwrap();
-        for op in &changes[0] {
+        for op in changes.iter().flatten() {
             regions.edit(&mut change, op);
         }
         let _ = change.commit().unwrap();
@@ -195,7 +152,7 @@ proptest! {
         // A region over everything comes and goes; so do others, one at a time.
         let mut change = manager.transaction().unwrap();
         let cover = change.create_region(RegionSpec::new("cover", SPACE / 2, 9)).unwrap();
-        let all = memory_range::MemoryRange::new(0..SPACE / 2);
+        let all = MemoryRange::new(0..SPACE / 2);
         change.add_mapping(cover, all, 77, 0, memory_range::Access::ReadOnly).unwrap();
         let _ = change.commit().unwrap();
         for start in [0, 5, 11, PAGES / 2] {
@@ -211,29 +168,93 @@ proptest! {
     }
 }
 
+/// Regions with the same contents, mapped in the same places; aliases as regions of their own.
 fn rebuilt(regions: &Regions) -> RegionManager<Backing> {
     let manager = RegionManager::new(SPACE, World::new().sink()).unwrap();
     let mut change = manager.transaction().unwrap();
     for (_, region) in &regions.all {
-        let len = region.pages.len() as u64 * PAGE_SIZE;
-        let id = change
-            .create_region(RegionSpec::new("again", len, region.priority))
-            .unwrap();
-        for (index, page) in region.pages.iter().enumerate() {
-            let start = index as u64 * PAGE_SIZE;
-            let range = memory_range::MemoryRange::new(start..start + PAGE_SIZE);
-            if let Some((backing, offset, access)) = *page {
+        let mut spec = RegionSpec::new("again", region.len * PAGE_SIZE, region.priority);
+        spec.kind = region.kind;
+        spec.one_slot = region.one_slot;
+        let id = change.create_region(spec).unwrap();
+        for index in 0..region.len {
+            let range = MemoryRange::try_from_len(index * PAGE_SIZE, PAGE_SIZE).unwrap();
+            if let Some((backing, offset, access)) = regions.page(region, index) {
                 change
                     .add_mapping(id, range, backing, offset * PAGE_SIZE, access)
                     .unwrap();
             }
         }
-        if let Some((at, permissions)) = region.mapped {
-            let mut params = MapParams::new(at * PAGE_SIZE, permissions.access);
-            params.execute = permissions.execute;
-            change.map_region(id, params).unwrap();
+        if let Some(params) = region.mapped {
+            change.map_region(id, MapParams { ..params }).unwrap();
         }
     }
     let _ = change.commit().unwrap();
     manager
+}
+
+/// The random histories of these tests have all the edits that there are, and they do something.
+#[test]
+fn random_histories_reach_everything() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let mut seen = std::collections::BTreeMap::new();
+    let mut count = |what: &'static str| *seen.entry(what).or_insert(0) += 1;
+    for _ in 0..60 {
+        let changes = changes().new_tree(&mut runner).unwrap().current();
+        let world = World::new();
+        let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+        manager.add_listener(world.listener("kvm")).unwrap();
+        let iommu = world.dma("iommu", DeviceMemory::OddRefused);
+        manager.add_dma_listener(iommu).unwrap();
+        let mut regions = Regions::default();
+        for ops in changes {
+            let mut change = manager.transaction().unwrap();
+            for op in &ops {
+                let before = regions.all.len();
+                regions.edit(&mut change, op);
+                if matches!(op, Op::CreateAlias { .. }) && regions.all.len() > before {
+                    count("alias");
+                }
+            }
+            let plan = change.commit().unwrap();
+            if plan.has_gaps() {
+                count("gap");
+            }
+            if plan.to_string().contains("contents replaced") {
+                count("contents replaced");
+            }
+            if plan.to_string().contains("protect") {
+                count("protect");
+            }
+            if !plan.dma_removed().is_empty() && !plan.dma_added().is_empty() {
+                count("mapped anew");
+            }
+            if !manager.dma_failures().unwrap().is_empty() {
+                count("device memory refused");
+            }
+            let one_slot = |page: &support::paint::Painted| {
+                page.is_some_and(|page| page.access != page.permissions.access)
+            };
+            if regions.painted().iter().any(one_slot) {
+                count("one slot");
+            }
+        }
+    }
+    let names: Vec<&str> = seen.keys().copied().collect();
+    assert_eq!(
+        names,
+        [
+            "alias",
+            "contents replaced",
+            "device memory refused",
+            "gap",
+            "mapped anew",
+            "one slot",
+            "protect"
+        ]
+    );
+    assert!(seen.values().all(|count| *count >= 30), "{seen:?}");
 }
