@@ -1,13 +1,19 @@
 //! The KVM backend.
 
 mod options;
+mod slot_zap;
+mod vcpu_barrier;
 
 pub use options::KvmOptions;
+pub use slot_zap::SlotZapAll;
+pub use vcpu_barrier::{BarrierSignalError, KvmVcpuBarrier, KvmVcpuBarrierOptions, RunGate};
 
+use crate::barrier::SharedBarrier;
 use crate::slot_ids::SlotIds;
 use crate::slot_table::{ReadOnlySlots, Rules, SlotTable, hva};
 use crate::{
-    MapError, PartitionMemoryMap, Pin, PinError, Prefetch, PrefetchError, SlotInfo, UnmapError,
+    MapError, PartitionMemoryMap, Pin, PinError, Prefetch, PrefetchError, SlotBudget, SlotClaims,
+    SlotInfo, UnmapError, VcpuBarrier,
 };
 use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, VmFd};
@@ -50,6 +56,10 @@ pub enum KvmError {
 /// is dropped, it deletes the slots that it still has; if that fails, it leaks their host
 /// addresses and reports it.
 ///
+/// By default it turns off the quirk that makes each deletion of a slot drop the shadow pages of
+/// all ([`KvmOptions::keep_slot_zap_quirk`]). It stops vCPUs over a gap if it is given a barrier
+/// ([`KvmOptions::barrier`]).
+///
 /// KVM cannot deny instruction fetches: `Execute::Denied` is an error. It knows nothing of dirty
 /// logging; deleting a slot loses the bits of a log that somebody else has switched on.
 ///
@@ -74,6 +84,9 @@ pub struct KvmPartition {
     vm: Arc<VmFd>,
     /// Held across the ioctl, so that the table and the VM change together.
     table: Mutex<SlotTable>,
+    barrier: Option<SharedBarrier>,
+    claims: SlotClaims,
+    slot_zap_all: SlotZapAll,
 }
 
 impl KvmPartition {
@@ -110,10 +123,17 @@ impl KvmPartition {
             longest: LONGEST_SLOT,
         };
         let ids = SlotIds::new(ids, options.max_slots.unwrap_or(u32::MAX));
+        let slot_zap_all = match options.keep_slot_zap_quirk {
+            true => SlotZapAll::Kept,
+            false => SlotZapAll::turn_off(&vm, &options.name),
+        };
         Ok(Self {
             name: options.name,
             vm,
             table: Mutex::new(SlotTable::new(rules, ids)),
+            barrier: options.barrier.map(SharedBarrier::new),
+            claims: SlotClaims::new(),
+            slot_zap_all,
         })
     }
 
@@ -125,6 +145,11 @@ impl KvmPartition {
     /// The number of slots that may exist at the same time.
     pub fn slot_limit(&self) -> u32 {
         self.table().limit()
+    }
+
+    /// What became of the quirk that makes each deletion of a slot drop all shadow pages.
+    pub const fn slot_zap_all(&self) -> SlotZapAll {
+        self.slot_zap_all
     }
 
     /// Copies the list of slots, by guest physical address.
@@ -217,6 +242,17 @@ unsafe impl PartitionMemoryMap for KvmPartition {
         Some(self)
     }
 
+    fn barrier(&self) -> Option<&dyn VcpuBarrier> {
+        let barrier = self.barrier.as_ref()?;
+        Some(barrier)
+    }
+
+    fn slot_budget(&self) -> Option<SlotBudget<'_>> {
+        let table = self.table();
+        let (limit, used) = (table.limit(), table.used());
+        Some(SlotBudget::new(limit.into(), used.into(), &self.claims))
+    }
+
     fn inspect(&self, req: inspect::Request<'_>) {
         inspect::Inspect::inspect(self, req);
     }
@@ -263,6 +299,12 @@ impl Drop for KvmPartition {
 
 impl inspect::Inspect for KvmPartition {
     fn inspect(&self, req: inspect::Request<'_>) {
-        self.table().inspect(&mut req.respond(), "kvm", &self.name);
+        let mut response = req.respond();
+        self.table().inspect(&mut response, "kvm", &self.name);
+        response.display("slot_zap_all", &self.slot_zap_all);
+        match &self.barrier {
+            None => response.field("vcpu_pauses", "no barrier"),
+            Some(barrier) => response.field("vcpu_pauses", &barrier.taken()),
+        };
     }
 }

@@ -5,17 +5,23 @@
 //!
 //! - [`PartitionMemoryMap`]: the narrow, unsafe border to a hypervisor: show this host memory at
 //!   these guest physical addresses, take it away. What not every backend can do is a power of its
-//!   own ([`Prefetch`], [`Pin`]); one that lacks it says so, and never returns a silent `Ok`.
+//!   own ([`Prefetch`], [`Pin`], [`OfferStores`]); one that lacks it says so, and never returns a silent `Ok`.
+//!   How many slots there are is known [before a change](SlotBudget).
 //! - [`PartitionMapper`]: follows a view as its `region_manager::RegionListener`, at an
-//!   [offset](MapperOptions::offset) or [in part](MapperOptions::only) if asked for. A slot that
-//!   it made never outlives the host addresses behind it.
+//!   [offset](MapperOptions::offset), [in part](MapperOptions::only) or only its
+//!   [RAM](MapperOptions::ram_only) if asked for. A slot that it made never outlives the host
+//!   addresses behind it.
+//! - [`VcpuBarrier`]: stops a partition's vCPUs while slots are deleted and created anew, for a
+//!   running vCPU could see the gap. It is taken for changes that have such a gap, once for each, and
+//!   for no other; a VMM that gives none is told of gaps by `region_manager::Plan::gaps`.
 #![cfg_attr(
     feature = "kvm",
-    doc = "- [`KvmPartition`]: the KVM backend (feature `kvm`). The slot limit is read from the VM."
+    doc = "- [`KvmPartition`]: the KVM backend (feature `kvm`). The slot limit is read from the VM.\n\
+           - [`KvmVcpuBarrier`] and [`RunGate`]: a ready barrier for vCPUs of kvm-ioctls."
 )]
 #![cfg_attr(
     not(feature = "kvm"),
-    doc = "- `KvmPartition`: the KVM backend, with the feature `kvm`."
+    doc = "- `KvmPartition`: the KVM backend, and `KvmVcpuBarrier`, with the feature `kvm`."
 )]
 //! - [`SoftwarePartition`]: a backend without a hypervisor, which keeps KVM's rules, tells
 //!   [which were broken](BrokenRule), and answers loads and stores as a guest would see them.
@@ -30,29 +36,39 @@
 //! # What it does not do
 //!
 //! It decides nothing about what is visible: the permissions of a slot come from the flat view.
-//! It maps no memory into the process. It does not pause vCPUs: between a deletion and a
-//! creation of overlapping slots a running vCPU can see the gap. It knows no dirty log, and
-//! deleting a slot loses what one had gathered.
+//! It maps no memory into the process. It runs no vCPU, and pauses only those whose barrier it was
+//! given. It knows no dirty log, and deleting a slot loses what one had gathered. Mappers of
+//! different views that share a partition don't see each other's claims on its slots: there a
+//! change can still run out of them in the middle, and is undone.
 
+mod barrier;
 mod error;
 mod host_powers;
 #[cfg(feature = "kvm")]
 mod kvm;
 mod mapper;
 mod partition;
+mod slot_budget;
 mod slot_ids;
 mod slot_table;
 mod software;
+mod store_taker;
 pub mod testing;
 
+pub use barrier::{PauseError, PausedVcpus, VcpuBarrier};
 pub use error::{Cause, MapError, PinError, PrefetchError, UnmapError};
 #[cfg(feature = "kvm")]
-pub use kvm::{KvmError, KvmOptions, KvmPartition};
+pub use kvm::{
+    BarrierSignalError, KvmError, KvmOptions, KvmPartition, KvmVcpuBarrier, KvmVcpuBarrierOptions,
+    RunGate, SlotZapAll,
+};
 pub use mapper::{
-    AddError, DetachError, MapperOptions, NewMapperError, PartitionMapper, RemoveError,
+    AddError, CheckError, DetachError, MapperOptions, NewMapperError, PartitionMapper, RemoveError,
 };
 pub use partition::{PartitionMemoryMap, Pin, Power, Prefetch};
+pub use slot_budget::{SlotBudget, SlotClaims, TooManySlots};
 pub use slot_table::SlotInfo;
 pub use software::{
     BrokenRule, GuestAccess, GuestAccessError, MmioExit, SoftwareOptions, SoftwarePartition,
 };
+pub use store_taker::{OfferStores, StoreTaker};

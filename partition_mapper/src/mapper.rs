@@ -1,25 +1,31 @@
 //! Keeps a partition's slots in step with a view.
 
+mod before_change;
 mod changes;
 mod effects;
 mod error;
 mod options;
 mod pieces;
+mod ram_only;
 
-pub use error::{AddError, DetachError, NewMapperError, RemoveError};
+pub use error::{AddError, CheckError, DetachError, NewMapperError, RemoveError};
 pub use options::MapperOptions;
 
-use crate::{PartitionMemoryMap, Power};
+use crate::slot_budget::MapperNumber;
+use crate::store_taker::WindowTaker;
+use crate::{PartitionMemoryMap, PausedVcpus, Power, StoreTaker};
 use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
-use options::Pinning;
-use pieces::{HeldPiece, PieceState, Window};
-use region_manager::{ListenerError, RegionListener, Slot};
+use options::{Kinds, Pinning};
+pub(crate) use pieces::Window;
+use pieces::{HeldPiece, PieceState};
+use region_manager::{ListenerError, RegionListener, Slot, SlotChange};
 use sparse_alloc::MappedRegion;
 use std::sync::Arc;
 
 /// Gives a partition the slots of a view, and takes them away again.
 ///
-/// Register it with a `region_manager::RegionManager`, as a [`RegionListener`]. What the view has
+/// Register it with a `region_manager::RegionManager`, as a [`RegionListener`]; one that shows [only
+/// RAM](MapperOptions::ram_only) as a `DmaListener`. What the view has
 /// at GPA `g` is at host address `base + g` of the reservation, always; the partition sees it
 /// at `g` plus the [offset](MapperOptions::offset), as far as the
 /// [filter](MapperOptions::only) shows it. One slot of the view becomes one slot of the
@@ -28,6 +34,10 @@ use std::sync::Arc;
 /// Each call does all or nothing: when a piece of a slot fails, the pieces before it are undone,
 /// in the opposite order. Should undoing fail too, the piece concerned is listed by inspection
 /// and put right before the next change.
+///
+/// Before a change is made, it is refused if the partition would run out of slots
+/// ([`CheckError`]). While a slot is deleted and created anew, the partition's vCPUs are stopped,
+/// if it [can stop them](PartitionMemoryMap::barrier) and the mapper shows them that place.
 ///
 /// # A slot never outlives its host addresses
 ///
@@ -72,10 +82,19 @@ pub struct PartitionMapper {
     partition: Arc<dyn PartitionMemoryMap>,
     window: Window,
     pinning: Pinning,
+    kinds: Kinds,
     /// By range of the view.
     pieces: RangeMap<HeldPiece>,
     /// How many pieces are not `Mapped`.
     damaged: usize,
+    /// The partition's number of this mapper, where it counts slots.
+    number: Option<MapperNumber>,
+    /// Held while a change makes a gap that the partition's vCPUs could see.
+    paused: Option<PausedVcpus>,
+    /// As a DMA listener: where the change that was checked last will make gaps.
+    gaps_ahead: Vec<MemoryRange>,
+    /// Is offered stores as long as the mapper lives.
+    _store_taker: Option<Arc<dyn StoreTaker>>,
 }
 
 impl PartitionMapper {
@@ -95,6 +114,8 @@ impl PartitionMapper {
             offset,
             filter,
             pinning,
+            kinds,
+            store_taker,
         } = options;
         if !offset.is_multiple_of(PAGE_SIZE) {
             return Err(NewMapperError::UnalignedOffset { offset });
@@ -105,14 +126,30 @@ impl PartitionMapper {
                 power: Power::Pin,
             });
         }
+        let window = Window { offset, filter };
+        let offers = partition.store_offers().zip(store_taker);
+        let store_taker = offers.map(|(power, taker)| {
+            let window = window.clone();
+            let taker: Arc<dyn StoreTaker> = Arc::new(WindowTaker { window, taker });
+            power.offer_stores_to(Arc::downgrade(&taker));
+            taker
+        });
+        let number = partition
+            .slot_budget()
+            .map(|budget| budget.claims().enter_mapper());
         Ok(Self {
             name: name.unwrap_or_else(|| partition.name().to_owned()),
             va,
             partition,
-            window: Window { offset, filter },
+            window,
             pinning,
+            kinds,
             pieces: RangeMap::new(),
             damaged: 0,
+            number,
+            paused: None,
+            gaps_ahead: Vec::new(),
+            _store_taker: store_taker,
         })
     }
 
@@ -155,6 +192,20 @@ impl RegionListener for PartitionMapper {
         &self.name
     }
 
+    fn check(&mut self, change: &SlotChange<'_>) -> Result<(), ListenerError> {
+        let removed = change.removed().iter().map(|slot| slot.range);
+        let added = change.added().iter().map(|slot| slot.range);
+        Ok(self.check_budget(removed, added)?)
+    }
+
+    fn pause(&mut self, change: &SlotChange<'_>) -> Result<(), ListenerError> {
+        Ok(self.pause_over(change.gaps().iter().copied())?)
+    }
+
+    fn resume(&mut self) {
+        self.paused = None;
+    }
+
     fn remove(&mut self, slot: &Slot) -> Result<(), ListenerError> {
         Ok(self.remove_slot(slot)?)
     }
@@ -190,6 +241,7 @@ impl inspect::Inspect for PartitionMapper {
                     }
                 }
             })
+            .field("ram_only", &(self.kinds == Kinds::Ram))
             .field("pinned", &(self.pinning == Pinning::Yes))
             .field("healthy", &self.is_healthy())
             .child("pieces", |req| {

@@ -1,6 +1,6 @@
 //! The border to a hypervisor.
 
-use crate::{MapError, PinError, PrefetchError, UnmapError};
+use crate::{MapError, OfferStores, PinError, PrefetchError, SlotBudget, UnmapError, VcpuBarrier};
 use memory_range::MemoryRange;
 use region_manager::Permissions;
 use sparse_alloc::HostRange;
@@ -11,7 +11,8 @@ use std::sync::Arc;
 /// addresses.
 ///
 /// What not every hypervisor can do is a trait of its own, reached by a method that says
-/// `None` where the power is lacking: [`prefetch`](Self::prefetch), [`pin`](Self::pin).
+/// `None` where the power is lacking: [`prefetch`](Self::prefetch), [`pin`](Self::pin),
+/// [`barrier`](Self::barrier).
 ///
 /// # Safety
 ///
@@ -61,6 +62,26 @@ pub unsafe trait PartitionMemoryMap: Send + Sync {
 
     /// Returns the power to pin memory, or `None` where the backend lacks it.
     fn pin(&self) -> Option<&dyn Pin>;
+
+    /// Returns what stops the partition's vCPUs, or `None` where nobody gave the backend such a
+    /// barrier: then a running vCPU sees the gap while a slot is deleted and created anew.
+    ///
+    /// Asked for pauses that overlap, it stops the vCPUs once.
+    fn barrier(&self) -> Option<&dyn VcpuBarrier> {
+        None
+    }
+
+    /// Says how many slots there are and how many are in use, or `None` where the backend knows
+    /// no limit. A change that exceeds the limit is then refused before anything is done.
+    fn slot_budget(&self) -> Option<SlotBudget<'_>> {
+        None
+    }
+
+    /// Returns the power to offer stores that reach no memory to somebody else than the VMM, or
+    /// `None` where they are the hypervisor's exits.
+    fn store_offers(&self) -> Option<&dyn OfferStores> {
+        None
+    }
 
     /// Adds the partition's state to a tree: its kind, its slot limit, its slots.
     fn inspect(&self, req: inspect::Request<'_>);
@@ -144,6 +165,18 @@ unsafe impl<P: PartitionMemoryMap + ?Sized> PartitionMemoryMap for Arc<P> {
 
     fn pin(&self) -> Option<&dyn Pin> {
         (**self).pin()
+    }
+
+    fn barrier(&self) -> Option<&dyn VcpuBarrier> {
+        (**self).barrier()
+    }
+
+    fn slot_budget(&self) -> Option<SlotBudget<'_>> {
+        (**self).slot_budget()
+    }
+
+    fn store_offers(&self) -> Option<&dyn OfferStores> {
+        (**self).store_offers()
     }
 
     fn inspect(&self, req: inspect::Request<'_>) {

@@ -8,15 +8,17 @@ pub use access::{GuestAccess, GuestAccessError, MmioExit};
 pub use broken_rule::BrokenRule;
 pub use options::SoftwareOptions;
 
+use crate::barrier::SharedBarrier;
 use crate::slot_ids::SlotIds;
 use crate::slot_table::{Rules, SlotTable};
 use crate::{
-    MapError, PartitionMemoryMap, Pin, PinError, Prefetch, PrefetchError, SlotInfo, UnmapError,
+    MapError, OfferStores, PartitionMemoryMap, Pin, PinError, Prefetch, PrefetchError, SlotBudget,
+    SlotClaims, SlotInfo, StoreTaker, UnmapError, VcpuBarrier,
 };
 use memory_range::MemoryRange;
 use region_manager::Permissions;
 use sparse_alloc::HostRange;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A partition that needs no hypervisor, keeps KVM's rules, and answers as a guest would see it.
 ///
@@ -37,6 +39,10 @@ pub struct SoftwarePartition {
     table: RwLock<SlotTable>,
     broken: Mutex<Vec<BrokenRule>>,
     powers: options::Powers,
+    /// Who is offered stores that reach no memory.
+    takers: Mutex<Vec<Weak<dyn StoreTaker>>>,
+    barrier: Option<SharedBarrier>,
+    claims: SlotClaims,
 }
 
 impl SoftwarePartition {
@@ -58,6 +64,9 @@ impl SoftwarePartition {
             table: RwLock::new(SlotTable::new(rules, ids)),
             broken: Mutex::new(Vec::new()),
             powers: options.powers,
+            takers: Mutex::default(),
+            barrier: options.barrier.map(SharedBarrier::new),
+            claims: SlotClaims::new(),
         }
     }
 
@@ -88,6 +97,10 @@ impl SoftwarePartition {
 
     fn broken(&self) -> MutexGuard<'_, Vec<BrokenRule>> {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn takers(&self) -> MutexGuard<'_, Vec<Weak<dyn StoreTaker>>> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -151,8 +164,31 @@ unsafe impl PartitionMemoryMap for SoftwarePartition {
         self.powers.pin.then_some(self as &dyn Pin)
     }
 
+    fn barrier(&self) -> Option<&dyn VcpuBarrier> {
+        let barrier = self.barrier.as_ref()?;
+        Some(barrier)
+    }
+
+    fn slot_budget(&self) -> Option<SlotBudget<'_>> {
+        let table = self.read();
+        let (limit, used) = (table.limit(), table.used());
+        Some(SlotBudget::new(limit.into(), used.into(), &self.claims))
+    }
+
+    fn store_offers(&self) -> Option<&dyn OfferStores> {
+        Some(self)
+    }
+
     fn inspect(&self, req: inspect::Request<'_>) {
         inspect::Inspect::inspect(self, req);
+    }
+}
+
+impl OfferStores for SoftwarePartition {
+    fn offer_stores_to(&self, taker: Weak<dyn StoreTaker>) {
+        let mut takers = self.takers();
+        takers.retain(|taker| taker.strong_count() > 0);
+        takers.push(taker);
     }
 }
 
@@ -178,5 +214,8 @@ impl inspect::Inspect for SoftwarePartition {
         let mut response = req.respond();
         self.read().inspect(&mut response, "software", &self.name);
         response.field("broken_rules", &self.broken_rules());
+        if let Some(barrier) = &self.barrier {
+            response.field("vcpu_pauses", &barrier.taken());
+        }
     }
 }

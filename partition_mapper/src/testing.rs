@@ -1,6 +1,9 @@
 //! Failing partitions, to test what stands above one.
 
-use crate::{MapError, PartitionMemoryMap, Pin, PinError, Prefetch, PrefetchError, UnmapError};
+use crate::{
+    MapError, OfferStores, PartitionMemoryMap, PauseError, PausedVcpus, Pin, PinError, Prefetch,
+    PrefetchError, SlotBudget, UnmapError, VcpuBarrier,
+};
 use memory_range::MemoryRange;
 use region_manager::Permissions;
 use sparse_alloc::HostRange;
@@ -32,6 +35,8 @@ pub enum PartitionCall {
         /// The guest physical addresses.
         gpa: MemoryRange,
     },
+    /// [`VcpuBarrier::pause`].
+    Pause,
 }
 
 /// The cause of a failure that was asked for.
@@ -168,6 +173,18 @@ unsafe impl<P: PartitionMemoryMap> PartitionMemoryMap for FailingPartition<P> {
         self.inner.pin().map(|_| self as &dyn Pin)
     }
 
+    fn barrier(&self) -> Option<&dyn VcpuBarrier> {
+        self.inner.barrier().map(|_| self as &dyn VcpuBarrier)
+    }
+
+    fn slot_budget(&self) -> Option<SlotBudget<'_>> {
+        self.inner.slot_budget()
+    }
+
+    fn store_offers(&self) -> Option<&dyn OfferStores> {
+        self.inner.store_offers()
+    }
+
     fn inspect(&self, req: inspect::Request<'_>) {
         self.inner.inspect(req);
     }
@@ -202,6 +219,19 @@ impl<P: PartitionMemoryMap> Pin for FailingPartition<P> {
         match self.inner.pin() {
             Some(power) => power.pin(gpa, host),
             None => Ok(()),
+        }
+    }
+}
+
+impl<P: PartitionMemoryMap> VcpuBarrier for FailingPartition<P> {
+    fn pause(&self) -> Result<PausedVcpus, PauseError> {
+        let told = self.enter(PartitionCall::Pause);
+        told.map_err(|told| PauseError::Failed {
+            source: Box::new(told),
+        })?;
+        match self.inner.barrier() {
+            Some(barrier) => barrier.pause(),
+            None => Ok(PausedVcpus::new(|| ())),
         }
     }
 }

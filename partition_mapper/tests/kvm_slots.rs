@@ -20,7 +20,7 @@ use partition_mapper::{
     PartitionMemoryMap, UnmapError,
 };
 use region_manager::{Execute, Permissions, RegionListener};
-use sparse_alloc::{HostRange, MappedRegion, Reservation};
+use sparse_alloc::{Alignment, HostRange, MappedRegion, Reservation};
 use std::sync::Arc;
 use support::{chain, memory, pages, permissions, slot};
 
@@ -196,6 +196,33 @@ fn what_the_kernel_refuses_changes_nothing() {
 }
 
 #[test]
+fn slots_of_8_tib_are_refused() {
+    let Some(kvm) = kvm_for("kvm_slots::slots_of_8_tib_are_refused") else {
+        return;
+    };
+    let vm = Arc::new(kvm.create_vm().unwrap());
+    let guest = Arc::new(KvmPartition::new(vm).unwrap());
+    // Addresses only. What KVM would accept is not tried: it sets gigabytes aside.
+    let len = 8 << 40;
+    let va = Arc::new(Reservation::new(len, Alignment::Page).unwrap());
+    let whole = MemoryRange::new(0..len);
+    let host = HostRange::new(va.clone(), 0, len).unwrap();
+    let error = map(&guest, whole, &host, RW).unwrap_err();
+    let longest = len - PAGE_SIZE;
+    assert!(matches!(error, MapError::TooLong { gpa, max } if gpa == whole && max == longest));
+    assert_eq!(
+        error.to_string(),
+        "gpa range 0x0-0x80000000000 is longer than the largest slot of 0x7fffffff000 bytes"
+    );
+
+    let mut mapper = PartitionMapper::new(guest.clone(), va, MapperOptions::new()).unwrap();
+    let error = mapper.add(&slot(whole, RW)).unwrap_err();
+    assert!(chain(error.as_ref()).ends_with("largest slot of 0x7fffffff000 bytes"));
+    assert!(mapper.is_healthy());
+    assert_eq!(guest.slots(), []);
+}
+
+#[test]
 fn options_name_ids_that_exist() {
     let Some(kvm) = kvm_for("kvm_slots::options_name_ids_that_exist") else {
         return;
@@ -317,7 +344,10 @@ fn is_shown_by_inspection() {
         return;
     };
     let vm = Arc::new(kvm.create_vm().unwrap());
-    let options = KvmOptions::new().name("vtl0").max_slots(64);
+    let options = KvmOptions::new()
+        .name("vtl0")
+        .max_slots(64)
+        .keep_slot_zap_quirk(true);
     let guest = KvmPartition::with_options(vm, options).unwrap();
     let memory = memory(2);
     map(&guest, pages(16, 18), &host(&memory, 0, 2), RO).unwrap();
@@ -328,6 +358,7 @@ fn is_shown_by_inspection() {
         name: vtl0
         read_only_slots: true
         slot_limit: 64
+        slot_zap_all: kept
         slots:
           0:
             access: ro
@@ -335,6 +366,7 @@ fn is_shown_by_inspection() {
             gpa: 0x10000-0x12000
             hva: BASE
             id: 0
-        slots_used: 1"#]]
+        slots_used: 1
+        vcpu_pauses: no barrier"#]]
     .assert_eq(&text);
 }

@@ -431,7 +431,8 @@ fn is_shown_by_inspection() {
         pieces:
           0x3000-0x4000: rwx
           0x6000-0x7000: rwx
-        pinned: false"#]]
+        pinned: false
+        ram_only: false"#]]
     .assert_eq(&text);
     assert_eq!(RegionListener::name(&mapper), "vtl2 alias");
 }

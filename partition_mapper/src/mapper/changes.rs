@@ -1,6 +1,6 @@
 //! What a mapper does when its view changes: all of it, or nothing.
 
-use super::options::Pinning;
+use super::options::{Kinds, Pinning};
 use super::pieces::{HeldPiece, Piece, PieceState};
 use super::{AddError, PartitionMapper, RemoveError};
 use crate::Power;
@@ -8,8 +8,16 @@ use memory_range::MemoryRange;
 use region_manager::Slot;
 
 impl PartitionMapper {
-    /// Gives a slot.
+    /// Gives a slot of the view.
     pub(super) fn add_slot(&mut self, slot: &Slot) -> Result<(), AddError> {
+        match self.kinds {
+            Kinds::All => self.give_slot(slot),
+            Kinds::Ram => Err(AddError::KindUnknown { range: slot.range }),
+        }
+    }
+
+    /// Gives a slot, or a sub-mapping that is one here.
+    pub(super) fn give_slot(&mut self, slot: &Slot) -> Result<(), AddError> {
         self.repair();
         let pieces = self.window.pieces(slot.range)?;
         if slot.prefetch && !pieces.is_empty() && self.partition.prefetch().is_none() {

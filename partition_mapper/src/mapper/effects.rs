@@ -150,6 +150,7 @@ impl PartitionMapper {
         }
         self.pieces.clear();
         self.damaged = 0;
+        self.give_up_claims();
         let Some((first, source)) = first_failure else {
             return Ok(());
         };

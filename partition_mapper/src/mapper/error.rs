@@ -1,6 +1,6 @@
 //! Why a mapper could not follow its view.
 
-use crate::{MapError, PinError, Power, PrefetchError, UnmapError};
+use crate::{MapError, PinError, Power, PrefetchError, TooManySlots, UnmapError};
 use memory_range::{MemoryRange, PAGE_SIZE};
 use thiserror::Error;
 
@@ -24,12 +24,34 @@ pub enum NewMapperError {
     },
 }
 
+/// The cause for which a mapper refuses a change before anything is done.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The partition's budget of slots does not suffice.
+    #[error("partition {partition} has too few slots")]
+    TooManySlots {
+        /// The partition's name.
+        partition: String,
+        /// How many there are, are in use, and are needed.
+        #[source]
+        source: TooManySlots,
+    },
+}
+
 /// The cause for which a slot could not be given to the partition.
 ///
 /// Ranges are of the view; what lies at an offset in the partition is called `gpa`.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AddError {
+    /// The mapper shows only RAM, and a slot does not say whether it is RAM. Such a mapper is
+    /// registered as a DMA listener.
+    #[error("slot {range} does not say whether it is ram, and nothing else is shown here")]
+    KindUnknown {
+        /// The slot's range.
+        range: MemoryRange,
+    },
     /// The offset moves the range past the end of the address space.
     #[error("range {range} moved up by {offset:#x} runs past the end of the address space")]
     OffsetOverflow {

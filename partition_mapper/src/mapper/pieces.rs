@@ -90,6 +90,14 @@ impl Window {
         }
     }
 
+    /// How many pieces a range of the view is.
+    pub(crate) fn count(&self, range: MemoryRange) -> u64 {
+        match &self.filter {
+            None => u64::from(!range.is_empty()),
+            Some(filter) => shown(filter, range).count() as u64,
+        }
+    }
+
     /// Cuts a range of the view to what is shown; in ascending order, none empty.
     pub(crate) fn pieces(&self, range: MemoryRange) -> Result<Vec<Piece>, OffsetOverflow> {
         let Some(filter) = &self.filter else {
@@ -98,16 +106,22 @@ impl Window {
                 false => Ok(vec![self.piece(range)?]),
             };
         };
-        let first = filter.partition_point(|shown| shown.end() <= range.start());
-        filter
-            .iter()
-            .skip(first)
-            .take_while(|shown| shown.start() < range.end())
-            .map(|shown| shown.intersection(&range))
-            .filter(|part| !part.is_empty())
-            .map(|part| self.piece(part))
-            .collect()
+        shown(filter, range).map(|part| self.piece(part)).collect()
     }
+}
+
+/// The parts of a range that the filter shows; in ascending order, none empty.
+fn shown<'a>(
+    filter: &'a [MemoryRange],
+    range: MemoryRange,
+) -> impl Iterator<Item = MemoryRange> + use<'a> {
+    let first = filter.partition_point(|shown| shown.end() <= range.start());
+    filter
+        .iter()
+        .skip(first)
+        .take_while(move |shown| shown.start() < range.end())
+        .map(move |shown| shown.intersection(&range))
+        .filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]
@@ -127,6 +141,7 @@ mod tests {
             filter: Some(memory_range::sorted::flatten(&ranges)),
         };
         let pieces = window.pieces(pages(slot.0, slot.1)).unwrap();
+        assert_eq!(window.count(pages(slot.0, slot.1)), pieces.len() as u64);
         let expected: Vec<Piece> = expected
             .iter()
             .map(|&(s, e)| Piece {
@@ -192,6 +207,7 @@ mod tests {
                 prop_assert_eq!(found, usize::from(shown), "page {}", page);
             }
             prop_assert!(pieces.iter().all(|piece| !piece.view.is_empty()));
+            prop_assert_eq!(window.count(pages(start, start + len)), pieces.len() as u64);
         }
     }
 }

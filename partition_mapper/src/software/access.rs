@@ -4,6 +4,7 @@ use super::SoftwarePartition;
 use memory_range::{MemoryRange, PAGE_SIZE};
 use sparse_alloc::HostRange;
 use std::ops::Range;
+use std::sync::Weak;
 use thiserror::Error;
 
 /// How a guest's load or store ended.
@@ -102,7 +103,9 @@ impl SoftwarePartition {
         Ok(GuestAccess::from_exits(exits))
     }
 
-    /// Stores from `gpa` on, as a guest's instruction would. Read-only memory does not change.
+    /// Stores from `gpa` on, as a guest's instruction would. Read-only memory does not change. What
+    /// reaches no memory is offered to whoever takes [such stores](crate::StoreTaker); what is taken
+    /// counts as done.
     ///
     /// Empty data is `Done`, wherever. An access may cross any number of slot borders.
     ///
@@ -129,7 +132,18 @@ impl SoftwarePartition {
                 }
             }
         })?;
+        // After the walk, and so without the table's lock: a taker may wait for a change.
+        exits.retain(|exit| !self.is_taken(exit));
         Ok(GuestAccess::from_exits(exits))
+    }
+
+    /// Offers a store to the takers, the first of them first.
+    fn is_taken(&self, exit: &MmioExit) -> bool {
+        let MmioExit::Write { gpa, data } = exit else {
+            return false;
+        };
+        let takers: Vec<_> = self.takers().iter().filter_map(Weak::upgrade).collect();
+        takers.iter().any(|taker| taker.take(*gpa, data))
     }
 
     /// Calls back for each stretch of an access, in ascending order, under the table's lock.

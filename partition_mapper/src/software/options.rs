@@ -1,20 +1,24 @@
 //! What a software partition can do.
 
+use crate::VcpuBarrier;
 use crate::slot_table::ReadOnlySlots;
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// As many as KVM has on x86_64.
 const DEFAULT_SLOTS: u32 = 32_764;
 
 /// Says what a [`SoftwarePartition`](super::SoftwarePartition) can do. The default: whatever KVM
 /// can.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SoftwareOptions {
     pub(super) name: String,
     pub(super) slot_ids: Range<u32>,
     pub(super) max_slots: u32,
     pub(super) read_only: ReadOnlySlots,
     pub(super) powers: Powers,
+    pub(super) barrier: Option<Arc<dyn VcpuBarrier>>,
 }
 
 /// The optional powers.
@@ -36,6 +40,7 @@ impl SoftwareOptions {
                 prefetch: true,
                 pin: true,
             },
+            barrier: None,
         }
     }
 
@@ -74,11 +79,32 @@ impl SoftwareOptions {
         self
     }
 
+    /// Takes this barrier over changes with a gap. Without it, there is none: who makes the guest's
+    /// accesses here is the test's affair.
+    #[must_use]
+    pub fn barrier(mut self, barrier: Arc<dyn VcpuBarrier>) -> Self {
+        self.barrier = Some(barrier);
+        self
+    }
+
     /// Lacks the power to pin memory.
     #[must_use]
     pub const fn without_pin(mut self) -> Self {
         self.powers.pin = false;
         self
+    }
+}
+
+impl fmt::Debug for SoftwareOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoftwareOptions")
+            .field("name", &self.name)
+            .field("slot_ids", &self.slot_ids)
+            .field("max_slots", &self.max_slots)
+            .field("read_only", &self.read_only)
+            .field("powers", &self.powers)
+            .field("barrier", &self.barrier.is_some())
+            .finish()
     }
 }
 

@@ -24,11 +24,16 @@ pub(crate) fn kvm_for(test: &str) -> Option<Kvm> {
         std::env::var_os(REQUIRE).is_none_or(|value| value != "1"),
         "{test} must run on KVM, but {reason}"
     );
+    skip(test, &reason);
+    None
+}
+
+/// Reports that a test is skipped, for a reason of its own: something that it needs is missing.
+pub(crate) fn skip(test: &str, reason: &str) {
     let line = format!("skipped {test}: {reason}");
     // Not `eprintln`, which the test harness captures. One write, so that lines don't mix.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
     report(&line);
-    None
 }
 
 /// Appends a line to the report, in one write, so that tests that run side by side don't mix theirs.
