@@ -1,6 +1,7 @@
 //! A map from disjoint ranges to values.
 
 mod chunks;
+mod span;
 #[cfg(test)]
 mod tests;
 
@@ -120,6 +121,14 @@ impl<V> RangeMap<V> {
             .map(by_reference)
     }
 
+    /// Returns the lowest entry that overlaps the range, whole: it may reach out of it.
+    ///
+    /// The same as the first of [`overlapping`](Self::overlapping), for less.
+    pub fn first_overlapping(&self, range: MemoryRange) -> Option<(MemoryRange, &V)> {
+        let (existing, value) = self.entries.get(self.entries.find(range.start()))?;
+        existing.overlaps(&range).then_some((*existing, value))
+    }
+
     /// Returns the parts of the range that no entry holds, in ascending order. They do not touch
     /// each other.
     pub fn gaps(&self, within: MemoryRange) -> impl Iterator<Item = MemoryRange> {
@@ -229,12 +238,16 @@ impl<V: RangeValue> RangeMap<V> {
         if range.is_empty() {
             return;
         }
-        // In the most frequent case, a new value for an old range, nothing has to move.
-        if let Some((existing, slot)) = self.entries.get_mut(self.entries.find(range.start()))
-            && *existing == range
-        {
-            *slot = value;
-            return;
+        let at = self.entries.find(range.start());
+        match self.entries.get_mut(at) {
+            // In the most frequent case, a new value for an old range, nothing has to move.
+            Some((existing, slot)) if *existing == range => {
+                *slot = value;
+                return;
+            }
+            Some((existing, _)) if existing.overlaps(&range) => {}
+            // Nothing is there, and its place is found.
+            _ => return self.entries.insert(at, (range, value)),
         }
         while self.take_first(range).is_some() {}
         self.entries

@@ -6,6 +6,7 @@
 //! one chunk; only when a chunk is split, emptied or joined does the short list of chunks move, and
 //! that takes many changes to happen again.
 
+use super::span::Span;
 use crate::MemoryRange;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -32,6 +33,8 @@ pub(super) struct Chunks<V> {
     heads: Vec<u64>,
     chunks: Vec<Vec<Entry<V>>>,
     len: usize,
+    /// Where the last change was: the next one is often there, too. It may be no position any more.
+    recent: Position,
 }
 
 /// The place of an entry, or the place behind the last one: chunk `chunks.len()`, index 0.
@@ -49,6 +52,7 @@ impl<V> Chunks<V> {
             heads: Vec::new(),
             chunks: Vec::new(),
             len: 0,
+            recent: Position { chunk: 0, index: 0 },
         }
     }
 
@@ -63,6 +67,11 @@ impl<V> Chunks<V> {
     /// Finds the first entry that ends above the address: the one that holds it, or else the first
     /// one behind it.
     pub(super) fn find(&self, addr: u64) -> Position {
+        self.find_recent(addr).unwrap_or_else(|| self.search(addr))
+    }
+
+    /// What [`find`](Self::find) returns, wherever it is.
+    fn search(&self, addr: u64) -> Position {
         // An entry that holds the address is in the last chunk that starts at or below it.
         let Some(chunk) = self
             .heads
@@ -73,6 +82,25 @@ impl<V> Chunks<V> {
         };
         let index = self.chunks[chunk].partition_point(|(range, _)| range.end() <= addr);
         self.position(chunk, index)
+    }
+
+    /// What [`find`](Self::find) returns, if it is the entry that was changed last, or the one behind
+    /// it in its chunk.
+    #[inline]
+    fn find_recent(&self, addr: u64) -> Option<Position> {
+        let Position { chunk, index } = self.recent;
+        let entries = self.chunks.get(chunk)?;
+        let index = match entries.get(index)? {
+            (range, _) if range.end() <= addr => index + 1,
+            _ => index,
+        };
+        let (range, _) = entries.get(index)?;
+        // Whatever ends at or below the address is before the entry found, and so nothing behind.
+        let is_first = match index.checked_sub(1) {
+            Some(before) => entries[before].0.end() <= addr,
+            None => chunk == 0 || range.start() <= addr,
+        };
+        (is_first && addr < range.end()).then_some(Position { chunk, index })
     }
 
     /// Finds the first entry that starts at or above the address.
@@ -109,28 +137,18 @@ impl<V> Chunks<V> {
     }
 
     /// Returns the entries from the position on that start below the address.
-    pub(super) fn span(
-        &self,
-        front: Position,
-        below: u64,
-    ) -> impl DoubleEndedIterator<Item = &Entry<V>> + Clone {
-        let chunk = |at: usize| self.chunks.get(at).map_or(&[][..], Vec::as_slice);
-        let first = chunk(front.chunk).get(front.index..).unwrap_or_default();
-        // Few entries are asked for at a time, as a rule: counting them beats searching for the last.
-        let in_first = first
-            .iter()
-            .take_while(|(range, _)| range.start() < below)
-            .count();
-        let (first, between, last) = if in_first < first.len() {
-            (&first[..in_first], None, None)
-        } else {
-            let back = self.find_start(below).max(front);
-            let between = self.chunks.get(front.chunk + 1..back.chunk);
-            let last = (front.chunk < back.chunk).then(|| &chunk(back.chunk)[..back.index]);
-            (first, between, last)
+    pub(super) fn span(&self, front: Position, below: u64) -> Span<'_, V> {
+        let first = self.chunks.get(front.chunk).map_or(&[][..], Vec::as_slice);
+        let first = first.get(front.index..).unwrap_or_default();
+        // Few entries are asked for at a time, as a rule, and all are in one chunk.
+        let further = match first.last() {
+            Some((last, _)) if last.start() < below => {
+                let back = self.find_start(below).chunk.min(self.chunks.len() - 1);
+                self.chunks.get(front.chunk + 1..=back).unwrap_or_default()
+            }
+            _ => &[],
         };
-        let between = between.unwrap_or_default().iter().flatten();
-        first.iter().chain(between).chain(last.unwrap_or_default())
+        Span::new(first, further, below)
     }
 
     /// Inserts an entry in front of the one at the position.
@@ -145,6 +163,7 @@ impl<V> Chunks<V> {
             index = self.chunks[chunk].len();
         }
         self.len += 1;
+        self.recent = Position { chunk, index };
         let is_last = chunk + 1 >= self.chunks.len();
         match self.chunks.get_mut(chunk) {
             None => {
@@ -176,6 +195,7 @@ impl<V> Chunks<V> {
         }
         let removed = entries.remove(at.index);
         self.len -= 1;
+        self.recent = at;
         match entries.first() {
             Some((first, _)) => self.heads[at.chunk] = first.start(),
             None => {
@@ -184,9 +204,11 @@ impl<V> Chunks<V> {
                 return Some(removed);
             }
         }
-        self.join_if_few(at.chunk);
-        if let Some(before) = at.chunk.checked_sub(1) {
-            self.join_if_few(before);
+        if entries.len() < FEW {
+            self.join_if_few(at.chunk);
+            if let Some(before) = at.chunk.checked_sub(1) {
+                self.join_if_few(before);
+            }
         }
         Some(removed)
     }
@@ -230,6 +252,14 @@ impl<V> Chunks<V> {
         assert!(!lengths.windows(2).any(both_few), "{lengths:?}");
         let heads: Vec<u64> = self.chunks.iter().map(|chunk| chunk[0].0.start()).collect();
         assert_eq!(self.heads, heads);
+        for addr in entries
+            .iter()
+            .flat_map(|range| [range.start(), range.end()])
+        {
+            for addr in [addr.saturating_sub(1), addr, addr.saturating_add(1)] {
+                assert_eq!(self.find(addr), self.search(addr));
+            }
+        }
         assert_eq!(self.len, entries.len());
     }
 }

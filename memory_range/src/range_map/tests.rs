@@ -146,6 +146,8 @@ fn step() -> impl Strategy<Value = (Step, u64, u64)> {
 fn check_queries(map: &RangeMap<Label>, model: &Model, range: MemoryRange) {
     let whole: Entries = owned(map.overlapping(range));
     assert_eq!(whole, model.overlapping(range));
+    let first = map.first_overlapping(range);
+    assert_eq!(owned(first.into_iter()).first(), whole.first());
     let mut backward = owned(map.overlapping(range).rev());
     backward.reverse();
     assert_eq!(backward, whole);
