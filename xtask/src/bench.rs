@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::command_line::{AccessArgs, BenchCommand};
+use crate::command_line::{AccessArgs, AdapterArgs, BenchCommand, ChangesArgs, InspectBenchArgs};
 use crate::run::{Cargo, RunError};
 use crate::workspace::{self, MetadataError};
 
@@ -25,6 +25,9 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
     let places = workspace::places()?;
     let words = match command {
         BenchCommand::Access(args) => access_words(args),
+        BenchCommand::Changes(args) => changes_words(args),
+        BenchCommand::Adapter(args) => adapter_words(args),
+        BenchCommand::Inspect(args) => inspect_words(args),
     };
     let status = Cargo::new(&places.root, words).hand_over()?;
     Ok(if status.success() {
@@ -35,23 +38,74 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
 }
 
 fn access_words(args: &AccessArgs) -> Vec<OsString> {
-    let fixed = ["bench", "-p", "mapping_manager", "--bench", "access", "--"];
+    words(
+        "mapping_manager",
+        "access",
+        (args.check, args.json),
+        |word| {
+            word("--only", args.only.clone());
+            word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
+        },
+    )
+}
+
+fn changes_words(args: &ChangesArgs) -> Vec<OsString> {
+    words(
+        "guest_memory_manager",
+        "changes",
+        (args.check, args.json),
+        |word| {
+            word("--only", args.only.clone());
+            word("--rounds", args.rounds.map(|rounds| rounds.to_string()));
+        },
+    )
+}
+
+fn adapter_words(args: &AdapterArgs) -> Vec<OsString> {
+    words(
+        "vm_memory_adapter",
+        "adapter",
+        (args.check, args.json),
+        |word| {
+            word("--only", args.only.clone());
+            word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
+        },
+    )
+}
+
+fn inspect_words(args: &InspectBenchArgs) -> Vec<OsString> {
+    let flags = (args.check, args.json);
+    words("guest_memory_manager", "inspect", flags, |_| {})
+}
+
+/// The words after `cargo` that run a comparison of a crate; `values` names the options that take
+/// one.
+fn words(
+    package: &str,
+    target: &str,
+    (check, json): (bool, bool),
+    values: impl FnOnce(&mut dyn FnMut(&str, Option<String>)),
+) -> Vec<OsString> {
+    let fixed = ["bench", "-p", package, "--bench", target, "--"];
     let mut words: Vec<OsString> = fixed.map(Into::into).into();
-    let mut flag = |set: bool, word: &str| words.extend(set.then(|| word.into()));
-    flag(args.check, "--check");
-    flag(args.json, "--json");
-    if let Some(name) = &args.only {
-        words.extend(["--only".into(), name.into()]);
-    }
-    if let Some(pairs) = args.pairs {
-        words.extend(["--pairs".into(), pairs.to_string().into()]);
-    }
+    words.extend(check.then(|| "--check".into()));
+    words.extend(json.then(|| "--json".into()));
+    values(&mut |name, value| {
+        if let Some(value) = value {
+            words.extend([name.into(), value.into()]);
+        }
+    });
     words
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn after_the_dashes(words: &[OsString]) -> &[OsString] {
+        let dashes = words.iter().position(|word| word == "--").expect("there");
+        &words[dashes + 1..]
+    }
 
     #[test]
     fn only_the_options_given_are_handed_over() {
@@ -61,15 +115,59 @@ mod tests {
             only: only.map(Into::into),
             pairs,
         };
-        let handed = |args: &AccessArgs| {
-            let words = access_words(args);
-            let dashes = words.iter().position(|word| word == "--").expect("there");
-            words[dashes + 1..].to_vec()
-        };
-        assert!(handed(&args(false, false, None, None)).is_empty());
+        let none = access_words(&args(false, false, None, None));
+        assert!(after_the_dashes(&none).is_empty());
+        let all = access_words(&args(true, true, Some("64 B"), Some(101)));
         assert_eq!(
-            handed(&args(true, true, Some("64 B"), Some(101))),
+            after_the_dashes(&all),
             ["--check", "--json", "--only", "64 B", "--pairs", "101"]
         );
+    }
+
+    #[test]
+    fn each_comparison_runs_the_bench_of_its_crate() {
+        let args = ChangesArgs {
+            check: false,
+            json: true,
+            only: None,
+            rounds: Some(41),
+        };
+        assert_eq!(
+            changes_words(&args),
+            [
+                "bench",
+                "-p",
+                "guest_memory_manager",
+                "--bench",
+                "changes",
+                "--",
+                "--json",
+                "--rounds",
+                "41"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_comparison_of_trees_is_handed_its_options() {
+        let words = inspect_words(&InspectBenchArgs {
+            check: true,
+            json: false,
+        });
+        assert_eq!(words[2..5], ["guest_memory_manager", "--bench", "inspect"]);
+        assert_eq!(after_the_dashes(&words), ["--check"]);
+    }
+
+    #[test]
+    fn the_comparison_of_the_adapter_is_handed_its_options() {
+        let args = AdapterArgs {
+            check: true,
+            json: false,
+            only: None,
+            pairs: Some(41),
+        };
+        let words = adapter_words(&args);
+        assert_eq!(words[2], "vm_memory_adapter");
+        assert_eq!(after_the_dashes(&words), ["--check", "--pairs", "41"]);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode, DemoError> {
 }
 
 /// Passes an exit status on; a death by signal becomes 128 + its number, as in a shell.
-fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));

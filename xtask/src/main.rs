@@ -1,9 +1,9 @@
-//! The project's own commands: `cargo xtask check`, `test`, `demo` and `bench`.
+//! The project's own commands: `cargo xtask check`, `test`, `demo`, `inspect` and `bench`.
 //!
 //! `check` holds the code to the rules that a compiler does not know (which crate may use
 //! which, what a layer must not see) and runs the tools that know the others. `test` runs
-//! every test and says whether the KVM ones really ran. `demo` starts the example guest. `bench`
-//! compares speeds.
+//! every test and says whether the KVM ones really ran. `demo` starts the example guest. `inspect`
+//! looks into a running one. `bench` compares speeds.
 //!
 //! This crate uses no other crate of the workspace, so it builds and reports even while
 //! they don't compile.
@@ -15,6 +15,8 @@ mod check;
 mod command_line;
 mod crate_graph;
 mod demo;
+mod features;
+mod inspect;
 mod kvm_report;
 mod manifest_rules;
 mod purity;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args).map_err(Box::<dyn Error>::from),
         Command::Test(args) => test::run(&args).map_err(Box::<dyn Error>::from),
         Command::Demo(args) => demo::run(&args).map_err(Box::<dyn Error>::from),
+        Command::Inspect(args) => inspect::run(&args).map_err(Box::<dyn Error>::from),
         Command::Bench(command) => bench::run(&command).map_err(Box::<dyn Error>::from),
     };
     match result {

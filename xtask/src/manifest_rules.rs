@@ -22,7 +22,10 @@ pub(crate) const DENIED: &[&str] = &[
 ];
 
 /// Folders whose name is not their crate's: (folder, crate).
-const FOLDER_EXCEPTIONS: &[(&str, &str)] = &[("inspect/derive", "inspect_derive")];
+const FOLDER_EXCEPTIONS: &[(&str, &str)] = &[
+    ("inspect/derive", "inspect_derive"),
+    ("inspect/cli", "inspect_cli"),
+];
 
 /// What to do when the step fails.
 pub(crate) const MEND: &str = "copy the form from another member's Cargo.toml";

@@ -1,12 +1,15 @@
 //! What the lower layers must not bring along.
 //!
 //! Read from the graph that cargo resolved for the whole workspace. There features are
-//! united over all members, so this sees at least what someone gets who depends on the
-//! one layer alone: a pass is sound.
+//! united over all members; which of the members' own optional dependencies someone gets
+//! who depends on the one layer alone, with its default features, is worked out from their
+//! manifests. Of other packages the united graph shows at least that: a pass is sound.
 
 use std::collections::{HashMap, VecDeque};
 
 use cargo_metadata::{DependencyKind, Metadata, Node, PackageId};
+
+use crate::features::Features;
 
 /// A crate and what its dependency tree must be free of.
 struct Rule {
@@ -118,7 +121,8 @@ fn reached(metadata: &Metadata) -> Vec<String> {
             continue;
         };
         let mut report = |forbidden: &[&str], with_tests: bool, note: &str| {
-            for way in ways(&nodes, &names, &member.id, with_tests) {
+            let features = Features::of(metadata, member, with_tests);
+            for way in ways(&nodes, &names, &features, &member.id, with_tests) {
                 if way
                     .last()
                     .is_some_and(|library| forbidden.contains(library))
@@ -139,6 +143,7 @@ fn reached(metadata: &Metadata) -> Vec<String> {
 fn ways<'a>(
     nodes: &HashMap<&'a PackageId, &'a Node>,
     names: &HashMap<&'a PackageId, &'a str>,
+    features: &Features<'_>,
     start: &'a PackageId,
     with_tests: bool,
 ) -> Vec<Vec<&'a str>> {
@@ -150,7 +155,9 @@ fn ways<'a>(
         let way = reached.get(id).cloned().unwrap_or_default();
         for dep in nodes.get(id).map_or(&[][..], |node| &node.deps) {
             let counts = |kind| kind != DependencyKind::Development || (with_tests && id == start);
-            if !dep.dep_kinds.iter().any(|info| counts(info.kind)) || reached.contains_key(&dep.pkg)
+            if !dep.dep_kinds.iter().any(|info| counts(info.kind))
+                || reached.contains_key(&dep.pkg)
+                || !features.uses(id, name(&dep.pkg))
             {
                 continue;
             }
@@ -236,6 +243,43 @@ mod tests {
         assert_eq!(
             check(&[("sparse_alloc", Edge::normal("nix"))]),
             Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_feature_that_only_others_switch_on_is_off_for_a_layer() {
+        let live = Edge::optional("nix");
+        let base = [("memory_range", Edge::normal("inspect")), ("inspect", live)];
+        let with = |edge| check(&[base[0], base[1], edge]);
+        assert_eq!(
+            with(("inspect_cli", Edge::normal("inspect").with("use-nix"))),
+            Vec::<String>::new()
+        );
+        let breach = ["memory_range -> inspect -> nix (tests alone may use it)"];
+        assert_eq!(
+            with(("memory_range", Edge::normal("inspect").with("use-nix"))),
+            breach
+        );
+        assert_eq!(
+            with(("memory_range", Edge::normal("inspect").with("all"))),
+            breach
+        );
+        // A layer's own tests may, where they may use the library at all.
+        assert_eq!(
+            with(("memory_range", Edge::dev("inspect").with("use-nix"))),
+            Vec::<String>::new()
+        );
+        // By way of another member that the layer uses.
+        assert_eq!(
+            check(&[
+                ("region_manager", Edge::normal("memory_range")),
+                ("memory_range", Edge::normal("inspect").with("use-nix")),
+                ("inspect", live),
+            ]),
+            [
+                "memory_range -> inspect -> nix (tests alone may use it)",
+                "region_manager -> memory_range -> inspect -> nix (tests alone may use it)",
+            ]
         );
     }
 

@@ -48,12 +48,14 @@ pub(crate) struct Places {
 pub(crate) mod made_up {
     use cargo_metadata::{Metadata, MetadataCommand};
     use serde_json::{Value, json};
+    use std::collections::BTreeMap;
 
     /// The real members; each made-up workspace has them all.
     const MEMBERS: &[&str] = &[
         "memory_range",
         "inspect",
         "inspect_derive",
+        "inspect_cli",
         "sparse_alloc",
         "region_manager",
         "mapping_manager",
@@ -69,6 +71,7 @@ pub(crate) mod made_up {
         kind: Option<&'a str>,
         optional: bool,
         path: Option<&'a str>,
+        feature: Option<&'a str>,
     }
 
     impl<'a> Edge<'a> {
@@ -78,6 +81,14 @@ pub(crate) mod made_up {
                 kind: None,
                 optional: false,
                 path: Some("/made_up"),
+                feature: None,
+            }
+        }
+        /// Asks for a feature: `use-name` switches the optional dependency `name` on, and `all` all.
+        pub(crate) fn with(self, feature: &'a str) -> Self {
+            Self {
+                feature: Some(feature),
+                ..self
             }
         }
         pub(crate) fn optional(to: &'a str) -> Self {
@@ -135,15 +146,21 @@ pub(crate) mod made_up {
                     .map(|edge| {
                         json!({
                             "name": edge.to, "source": null, "req": "*", "kind": edge.kind, "rename": null,
-                            "optional": edge.optional, "uses_default_features": true, "features": [],
+                            "optional": edge.optional, "uses_default_features": true, "features": edge.feature.as_slice(),
                             "target": null, "registry": null,
                             "path": edge.path.map(|folder| format!("{folder}/{}", edge.to)),
                         })
                     })
                     .collect();
+                let edges = edges_of(name);
+                let optional = edges.iter().filter(|edge| edge.optional);
+                let mut features: BTreeMap<String, Vec<String>> = optional
+                    .map(|edge| (format!("use-{}", edge.to), vec![format!("dep:{}", edge.to)]))
+                    .collect();
+                features.insert("all".to_owned(), features.keys().cloned().collect());
                 json!({
                     "name": name, "version": "0.1.0", "id": id(name), "edition": "2024",
-                    "dependencies": dependencies, "targets": [], "features": {},
+                    "dependencies": dependencies, "targets": [], "features": features,
                     "manifest_path": format!("/made_up/{name}/Cargo.toml"),
                 })
             })
