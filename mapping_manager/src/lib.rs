@@ -47,6 +47,7 @@
 mod dirty_bitmap;
 mod error;
 mod guest_memory;
+mod inspection;
 mod lease;
 mod sync;
 mod table;

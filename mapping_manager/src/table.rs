@@ -108,6 +108,11 @@ impl TableReader<'_> {
         entries.filter_map(|entry| self.mapping(entry))
     }
 
+    /// How many entries there are.
+    pub(crate) fn count(&self) -> usize {
+        self.entries.joined().count()
+    }
+
     /// Says whether VMAs are held back for undoing.
     pub(crate) fn has_headroom(&self) -> bool {
         self.guarded.space.has_headroom()

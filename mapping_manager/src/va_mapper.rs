@@ -1,8 +1,8 @@
 //! The one reservation of a view in this process, and what is mapped in it.
 
+use crate::inspection::FaultCounts;
 use crate::lease::Holders;
 use crate::table::{ActiveMapping, MappingTable, TableReader, TableWriter, Unused};
-use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
 use sparse_alloc::{
     Alignment, Backing, HostRange, MapError, MappedRegion, PopulateError, PopulateProgress,
@@ -10,6 +10,7 @@ use sparse_alloc::{
 };
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// Host address space as long as a guest physical address space, with what is mapped in it.
 ///
@@ -25,6 +26,9 @@ pub struct VaMapper {
     table: MappingTable,
     reservation: Arc<ReservedSpace>,
     holders: Arc<Holders>,
+    pub(crate) faults: FaultCounts,
+    /// In nanoseconds.
+    pub(crate) inspection_hold: AtomicU64,
 }
 
 impl VaMapper {
@@ -48,6 +52,8 @@ impl VaMapper {
             reservation: Arc::clone(editor.space()),
             table: MappingTable::new(name, editor),
             holders: Arc::default(),
+            faults: FaultCounts::default(),
+            inspection_hold: AtomicU64::new(0),
         }))
     }
 
@@ -317,37 +323,5 @@ impl UndoMapper<'_> {
     /// As [`VaMapper::unmap`].
     pub fn unmap(&self, range: MemoryRange) -> Result<(), UnmapError> {
         self.mapper.unmap_with(Urgency::Undo, range)
-    }
-}
-
-impl Inspect for VaMapper {
-    fn inspect(&self, req: inspect::Request<'_>) {
-        let mut response = req.respond();
-        response
-            .value("name", self.name())
-            .child("reservation", |req| {
-                let table = self.read_table();
-                let (mut ranges, mut bytes) = (0_u64, 0_u64);
-                for (range, _) in table.iter() {
-                    ranges = ranges.saturating_add(1);
-                    bytes = bytes.saturating_add(range.len());
-                }
-                req.respond()
-                    .flatten("space", &*self.reservation)
-                    .value("mapped_ranges", ranges)
-                    .hex("mapped_bytes", bytes)
-                    .value("headroom", table.has_headroom());
-            })
-            .child("mappings", |req| {
-                let mut response = req.respond();
-                for (range, mapping) in self.mappings() {
-                    response.field(range.to_string(), &mapping);
-                }
-            })
-            .child("leases", |req| {
-                req.respond()
-                    .child("backings", |req| req.by_index(self.read_table().leases()))
-                    .field("holders", &*self.holders);
-            });
     }
 }

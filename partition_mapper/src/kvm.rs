@@ -300,11 +300,13 @@ impl Drop for KvmPartition {
 impl inspect::Inspect for KvmPartition {
     fn inspect(&self, req: inspect::Request<'_>) {
         let mut response = req.respond();
-        self.table().inspect(&mut response, "kvm", &self.name);
+        // A change that makes slots waits for the table's lock: only the copy is made under it.
+        let table = self.table().copy();
+        table.inspect(&mut response, "kvm", &self.name);
         response.display("slot_zap_all", &self.slot_zap_all);
         match &self.barrier {
             None => response.field("vcpu_pauses", "no barrier"),
-            Some(barrier) => response.field("vcpu_pauses", &barrier.taken()),
+            Some(barrier) => response.flatten("vcpu_pauses", barrier),
         };
     }
 }

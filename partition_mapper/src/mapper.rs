@@ -4,6 +4,7 @@ mod before_change;
 mod changes;
 mod effects;
 mod error;
+mod inspection;
 mod options;
 mod pieces;
 mod ram_only;
@@ -16,8 +17,8 @@ use crate::store_taker::WindowTaker;
 use crate::{PartitionMemoryMap, PausedVcpus, Power, StoreTaker};
 use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
 use options::{Kinds, Pinning};
+use pieces::HeldPiece;
 pub(crate) use pieces::Window;
-use pieces::{HeldPiece, PieceState};
 use region_manager::{ListenerError, RegionListener, Slot, SlotChange};
 use sparse_alloc::MappedRegion;
 use std::sync::Arc;
@@ -222,41 +223,11 @@ impl RegionListener for PartitionMapper {
         Ok(PartitionMapper::detach(*self)?)
     }
 
+    fn inspection_copy(&self) -> Option<Box<dyn inspect::Inspect>> {
+        Some(self.copy())
+    }
+
     fn inspect(&self, req: inspect::Request<'_>) {
         inspect::Inspect::inspect(self, req);
-    }
-}
-
-impl inspect::Inspect for PartitionMapper {
-    fn inspect(&self, req: inspect::Request<'_>) {
-        req.respond()
-            .field("name", &self.name)
-            .hex("offset", self.window.offset)
-            .child("filter", |req| match &self.window.filter {
-                None => req.value("everything"),
-                Some(ranges) => {
-                    let mut response = req.respond();
-                    for (index, range) in ranges.iter().enumerate() {
-                        response.display(index.to_string(), range);
-                    }
-                }
-            })
-            .field("ram_only", &(self.kinds == Kinds::Ram))
-            .field("pinned", &(self.pinning == Pinning::Yes))
-            .field("healthy", &self.is_healthy())
-            .child("pieces", |req| {
-                let mut response = req.respond();
-                for (view, held) in self.pieces.iter() {
-                    let state = match held.state {
-                        PieceState::Mapped => "",
-                        PieceState::Stray => " (stray: should be gone)",
-                        PieceState::Missing => " (missing)",
-                    };
-                    let prefetch = if held.prefetch { " prefetch" } else { "" };
-                    let text = format!("{}{prefetch}{state}", held.permissions);
-                    response.field(view.to_string(), &text);
-                }
-            })
-            .child("partition", |req| self.partition.inspect(req));
     }
 }

@@ -118,7 +118,7 @@ impl SlotTable {
             let partition = partition();
             return Err(MapError::ReadOnlyUnsupported { gpa, partition });
         }
-        if let Some((existing, _)) = self.slots.overlapping(gpa).next() {
+        if let Some((existing, _)) = self.slots.first_overlapping(gpa) {
             return Err(MapError::Overlap { gpa, existing });
         }
         let limit = self.ids.limit();
@@ -151,7 +151,7 @@ impl SlotTable {
 
     /// Checks that exactly this range is a slot, and says which.
     pub(crate) fn check_unmap(&self, gpa: MemoryRange) -> Result<u32, UnmapError> {
-        match self.slots.overlapping(gpa).next() {
+        match self.slots.first_overlapping(gpa) {
             None => Err(UnmapError::NotMapped { gpa }),
             Some((existing, held)) if existing == gpa => Ok(held.id),
             Some((existing, _)) => Err(UnmapError::Partial { gpa, existing }),
@@ -167,15 +167,14 @@ impl SlotTable {
 
     /// Every slot, by guest physical address.
     pub(crate) fn snapshot(&self) -> Vec<SlotInfo> {
-        self.slots
-            .iter()
-            .map(|(gpa, held)| SlotInfo {
-                id: held.id,
-                gpa,
-                hva: hva(&held.host),
-                permissions: held.permissions,
-            })
-            .collect()
+        let mut slots = Vec::with_capacity(self.slots.len());
+        slots.extend(self.slots.iter().map(|(gpa, held)| SlotInfo {
+            id: held.id,
+            gpa,
+            hva: hva(&held.host),
+            permissions: held.permissions,
+        }));
+        slots
     }
 }
 
@@ -184,23 +183,46 @@ pub(crate) fn hva(host: &HostRange) -> u64 {
     host.as_ptr().addr() as u64
 }
 
+/// A table at one moment, to be shown when nobody waits for its lock.
+pub(crate) struct SlotTableCopy {
+    limit: u32,
+    used: u32,
+    read_only_slots: bool,
+    slots: Vec<SlotInfo>,
+}
+
 impl SlotTable {
+    pub(crate) fn copy(&self) -> SlotTableCopy {
+        SlotTableCopy {
+            limit: self.limit(),
+            used: self.used(),
+            read_only_slots: self.rules.read_only == ReadOnlySlots::Supported,
+            slots: self.snapshot(),
+        }
+    }
+}
+
+impl SlotTableCopy {
     /// Adds the table to a tree, for a partition of this kind and name.
     pub(crate) fn inspect(&self, response: &mut inspect::Response<'_>, kind: &str, name: &str) {
         response
             .field("kind", kind)
             .field("name", name)
-            .field("slot_limit", &self.limit())
-            .field("slots_used", &self.used())
-            .field(
-                "read_only_slots",
-                &(self.rules.read_only == ReadOnlySlots::Supported),
-            )
+            .field("slot_limit", &self.limit)
+            .field("slots_used", &self.used)
+            .field("read_only_slots", &self.read_only_slots)
             .child("slots", |req| {
-                let mut response = req.respond();
-                for slot in self.snapshot() {
-                    response.field(slot.id.to_string(), &slot);
-                }
+                req.by_key(self.slots.iter().map(|slot| {
+                    let shown = inspect::from_fn(|req: inspect::Request<'_>| {
+                        // All that there is of flags: dirty logging is nobody's here.
+                        let flags = match slot.permissions.access.is_writable() {
+                            true => inspect::Value::Null,
+                            false => "read-only".into(),
+                        };
+                        req.respond().flatten("slot", slot).value("flags", flags);
+                    });
+                    (slot.id, shown)
+                }));
             });
     }
 }

@@ -18,6 +18,7 @@ use crate::{
 use memory_range::MemoryRange;
 use region_manager::Permissions;
 use sparse_alloc::HostRange;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 /// A partition that needs no hypervisor, keeps KVM's rules, and answers as a guest would see it.
@@ -43,6 +44,9 @@ pub struct SoftwarePartition {
     takers: Mutex<Vec<Weak<dyn StoreTaker>>>,
     barrier: Option<SharedBarrier>,
     claims: SlotClaims,
+    limit: u32,
+    /// How many slots the table has: to be asked for before each change, without its lock.
+    used: AtomicU32,
 }
 
 impl SoftwarePartition {
@@ -59,6 +63,7 @@ impl SoftwarePartition {
             longest: u64::MAX,
         };
         let ids = SlotIds::new(options.slot_ids, options.max_slots);
+        let limit = ids.limit();
         Self {
             name: options.name,
             table: RwLock::new(SlotTable::new(rules, ids)),
@@ -67,12 +72,14 @@ impl SoftwarePartition {
             takers: Mutex::default(),
             barrier: options.barrier.map(SharedBarrier::new),
             claims: SlotClaims::new(),
+            limit,
+            used: AtomicU32::new(0),
         }
     }
 
     /// The number of slots that may exist at the same time.
     pub fn slot_limit(&self) -> u32 {
-        self.read().limit()
+        self.limit
     }
 
     /// Copies the list of slots, by guest physical address.
@@ -128,6 +135,7 @@ unsafe impl PartitionMemoryMap for SoftwarePartition {
         match table.check_map(gpa, host, permissions) {
             Ok(_) => {
                 table.commit_map(gpa, host, permissions);
+                self.used.store(table.used(), Ordering::Relaxed);
                 Ok(())
             }
             Err(error) => {
@@ -143,6 +151,7 @@ unsafe impl PartitionMemoryMap for SoftwarePartition {
         match table.check_unmap(gpa) {
             Ok(_) => {
                 let host = table.commit_unmap(gpa);
+                self.used.store(table.used(), Ordering::Relaxed);
                 drop(table);
                 // Perhaps the last share of a reservation: not to be given up under the lock.
                 drop(host);
@@ -170,9 +179,9 @@ unsafe impl PartitionMemoryMap for SoftwarePartition {
     }
 
     fn slot_budget(&self) -> Option<SlotBudget<'_>> {
-        let table = self.read();
-        let (limit, used) = (table.limit(), table.used());
-        Some(SlotBudget::new(limit.into(), used.into(), &self.claims))
+        let used = self.used.load(Ordering::Relaxed);
+        let (limit, used) = (self.limit.into(), used.into());
+        Some(SlotBudget::new(limit, used, &self.claims))
     }
 
     fn store_offers(&self) -> Option<&dyn OfferStores> {
@@ -212,10 +221,12 @@ impl Pin for SoftwarePartition {
 impl inspect::Inspect for SoftwarePartition {
     fn inspect(&self, req: inspect::Request<'_>) {
         let mut response = req.respond();
-        self.read().inspect(&mut response, "software", &self.name);
+        // A change waits for the table's lock: only the copy is made under it.
+        let table = self.read().copy();
+        table.inspect(&mut response, "software", &self.name);
         response.field("broken_rules", &self.broken_rules());
         if let Some(barrier) = &self.barrier {
-            response.field("vcpu_pauses", &barrier.taken());
+            response.flatten("vcpu_pauses", barrier);
         }
     }
 }

@@ -363,6 +363,7 @@ fn is_shown_by_inspection() {
           0:
             access: ro
             execute: Allowed
+            flags: read-only
             gpa: 0x10000-0x12000
             hva: BASE
             id: 0

@@ -418,12 +418,14 @@ fn is_shown_by_inspection() {
             0:
               access: rw
               execute: Allowed
+              flags: none
               gpa: 0x103000-0x104000
               hva: BASE+0x3000
               id: 0
             1:
               access: rw
               execute: Allowed
+              flags: none
               gpa: 0x106000-0x107000
               hva: BASE+0x6000
               id: 1

@@ -119,6 +119,24 @@ fn change(
     let _ = black_box(change.commit().unwrap());
 }
 
+/// A window that can be seen at two places, those of the segments 5 and 9.
+fn window(manager: &RegionManager<Handle>, segments: &[RegionId]) -> RegionId {
+    let mut change = manager.transaction().unwrap();
+    let window = change
+        .create_region(RegionSpec::new("window", SEGMENT, 0))
+        .unwrap();
+    let all = MemoryRange::new(0..SEGMENT);
+    let bar = Handle("bar".into());
+    change
+        .add_mapping(window, all, bar, 0, Access::ReadWrite)
+        .unwrap();
+    for hidden in [5, 9] {
+        change.unmap_region(segments[hidden]).unwrap();
+    }
+    let _ = change.commit().unwrap();
+    window
+}
+
 fn bench(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pair of changes");
     for count in [17, 1_000, 30_000] {
@@ -158,6 +176,33 @@ fn bench(criterion: &mut Criterion) {
                 });
             },
         );
+        group.bench_function(BenchmarkId::new("slice replaced", count), |bencher| {
+            let slices = ["one", "other"].map(|name| Handle(name.into()));
+            let at = MemoryRange::new(0x1000..0x2000);
+            bencher.iter(|| {
+                for slice in &slices {
+                    change(&manager, |change| {
+                        let slice = slice.clone();
+                        change
+                            .add_mapping(ids[2], at, slice, 0, Access::ReadWrite)
+                            .unwrap();
+                    });
+                }
+            });
+        });
+        // Two places where it is visible, and where it has its own borders.
+        let places = [5, 9].map(|index: usize| index as u64 * SEGMENT);
+        let window = window(&manager, &ids);
+        group.bench_function(BenchmarkId::new("window moved", count), |bencher| {
+            bencher.iter(|| {
+                for gpa in places {
+                    change(&manager, |change| {
+                        let params = MapParams::new(gpa, Access::ReadWrite);
+                        change.map_region(window, params).unwrap();
+                    });
+                }
+            });
+        });
     }
     group.finish();
 }

@@ -1,8 +1,8 @@
 //! One change at a time, and none from inside another.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use thiserror::Error;
 
 /// Why a manager cannot be changed or read now.
@@ -22,6 +22,8 @@ pub enum LockError {
 pub(crate) struct ChangeLock<T> {
     /// The holder's [`thread_token`], or 0.
     holder: AtomicU64,
+    /// How many threads wait.
+    waiting: AtomicUsize,
     state: Mutex<T>,
 }
 
@@ -29,6 +31,7 @@ impl<T> ChangeLock<T> {
     pub(crate) fn new(state: T) -> Self {
         Self {
             holder: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             state: Mutex::new(state),
         }
     }
@@ -40,12 +43,37 @@ impl<T> ChangeLock<T> {
         if self.holder.load(Ordering::Relaxed) == me {
             return Err(LockError::Reentrant);
         }
-        let state = self.state.lock().map_err(|_| LockError::Poisoned)?;
+        let state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(_)) => return Err(LockError::Poisoned),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let state = self.state.lock();
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                state.map_err(|_| LockError::Poisoned)?
+            }
+        };
         self.holder.store(me, Ordering::Relaxed);
         Ok(ChangeGuard {
             holder: &self.holder,
             state,
         })
+    }
+}
+
+impl<T> ChangeLock<T> {
+    /// Lets those go first who wait, for whoever has let go and is about to lock again: the mutex
+    /// itself would give it to him who comes back at once, over and over.
+    ///
+    /// They get a while for it, and no more, so that nobody is kept away for ever.
+    pub(crate) fn let_others(&self) {
+        const TURNS: usize = 1000;
+        for _ in 0..TURNS {
+            if self.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            std::thread::yield_now();
+        }
     }
 }
 

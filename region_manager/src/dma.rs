@@ -245,6 +245,15 @@ pub trait DmaListener<B>: Send {
     /// that the host addresses are never used for anything else.
     fn detach(self: Box<Self>) -> Result<(), ListenerError>;
 
+    /// Copies what [`inspect`](Self::inspect) shows.
+    ///
+    /// It is called under the change lock, and the copy is asked when the lock is free again. So a
+    /// listener with much to show copies it here as it is, and writes and sorts it there. Without a
+    /// copy, `inspect` is called under the lock, later than the rest of the manager's state is copied.
+    fn inspection_copy(&self) -> Option<Box<dyn Inspect>> {
+        None
+    }
+
     /// Adds the listener's own state to the manager's tree.
     fn inspect(&self, req: inspect::Request<'_>);
 }
@@ -268,14 +277,5 @@ impl<B: fmt::Display> Inspect for DmaFailure<B> {
             .field("listener", &self.name)
             .display("mapping", &self.mapping)
             .field("cause", &self.cause);
-    }
-}
-
-/// Lets a boxed listener stand where a value to inspect is asked for.
-pub(crate) struct InspectDma<'a, B>(pub(crate) &'a dyn DmaListener<B>);
-
-impl<B> Inspect for InspectDma<'_, B> {
-    fn inspect(&self, req: inspect::Request<'_>) {
-        self.0.inspect(req);
     }
 }

@@ -3,47 +3,70 @@
 use crate::change_lock::{ChangeGuard, ChangeLock, LockError};
 use crate::damage::{self, Damage};
 use crate::diff::Difference;
-use crate::dma::{DmaFailure, DmaListener, InspectDma, SubMapping};
+use crate::dma::{DmaFailure, DmaListener, SubMapping};
 use crate::error::{AddListenerError, CommitError, RemoveListenerError};
 use crate::ledger::Ledger;
-use crate::listener::{InspectListener, ListenerId, RegionListener};
+use crate::listener::{ListenerId, RegionListener};
 use crate::neighbours::{Neighbours, Registered, RegisteredDma};
 use crate::plan::Present;
+use crate::reason::Reason;
 use crate::table::{Edits, RegionTable};
 use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot, Transaction};
 use inspect::Inspect;
 use memory_range::{InvalidRange, MemoryRange};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A change of as many steps is timed, whatever else is said: beside them two looks at the clock are
+/// nothing.
+const TIMED_STEPS: usize = 8;
 
 /// Owns the regions of one flat view, and keeps a sink and any number of listeners in step.
 ///
 /// All methods take `&self` and may be called from any thread; changes wait for one another.
 pub struct RegionManager<B: BackingHandle> {
     state: ChangeLock<State<B>>,
+    pub(crate) time_changes: Arc<AtomicBool>,
+    /// In nanoseconds.
+    inspection_hold: AtomicU64,
 }
 
 pub(crate) struct State<B: BackingHandle> {
     pub(crate) table: RegionTable<B>,
     /// Of the transaction that is open.
     pub(crate) edits: Edits<B>,
-    view: FlatView<B>,
-    slots: Ledger<Slot>,
+    pub(crate) view: FlatView<B>,
+    pub(crate) slots: Ledger<Slot>,
     /// Kept only while there are DMA listeners.
-    dma: Option<Ledger<SubMapping<B>>>,
-    neighbours: Neighbours<B>,
+    pub(crate) dma: Option<Ledger<SubMapping<B>>>,
+    pub(crate) neighbours: Neighbours<B>,
     next_listener: u64,
-    damage: Vec<Damage<B>>,
-    counters: Counters,
-    last_plan: Option<Arc<Plan<B>>>,
+    pub(crate) damage: Vec<Damage<B>>,
+    pub(crate) counters: Counters,
+    pub(crate) last_plan: Option<Arc<Plan<B>>>,
+    /// Why there was the last plan.
+    pub(crate) last_reason: Reason,
+    /// How long carrying it out took, if anybody wanted to know.
+    pub(crate) last_took: Option<Duration>,
+    pub(crate) last_failure: Option<Arc<Failed>>,
+    time_changes: Arc<AtomicBool>,
     /// The plan before the last, whose memory the next one takes if nobody looks at it any more.
     spare_plan: Arc<Plan<B>>,
     /// Memory for the next change.
     differences: Vec<Difference<B>>,
 }
 
+/// The last change that failed.
+#[derive(Inspect)]
+pub(crate) struct Failed {
+    reason: String,
+    error: String,
+}
+
 /// What has happened so far.
-#[derive(Default, Inspect)]
-struct Counters {
+#[derive(Copy, Clone, Default, Inspect)]
+pub(crate) struct Counters {
     #[inspect(counter)]
     changes: u64,
     #[inspect(counter)]
@@ -68,7 +91,10 @@ impl<B: BackingHandle> RegionManager<B> {
     /// `space_len` is not page aligned.
     pub fn new(space_len: u64, sink: Box<dyn MappingSink<B>>) -> Result<Self, InvalidRange> {
         let space = MemoryRange::try_new(0..space_len)?;
+        let time_changes = Arc::new(AtomicBool::new(false));
         Ok(Self {
+            time_changes: time_changes.clone(),
+            inspection_hold: AtomicU64::new(0),
             state: ChangeLock::new(State {
                 table: RegionTable::new(space),
                 edits: Edits::default(),
@@ -80,6 +106,10 @@ impl<B: BackingHandle> RegionManager<B> {
                 damage: Vec::new(),
                 counters: Counters::default(),
                 last_plan: None,
+                last_reason: Reason::default(),
+                last_took: None,
+                last_failure: None,
+                time_changes,
                 spare_plan: Arc::default(),
                 differences: Vec::new(),
             }),
@@ -231,7 +261,31 @@ impl<B: BackingHandle> RegionManager<B> {
             .collect())
     }
 
-    fn read(&self) -> Result<ChangeGuard<'_, State<B>>, LockError> {
+    /// Says whether inspection shall tell how long the last change took, however small it was.
+    ///
+    /// Off at first, and then only changes of eight steps or more are timed: two looks at the clock cost
+    /// more than most of what else a small change does. Inspection can switch it, as `time_changes`.
+    pub fn time_changes(&self, time: bool) {
+        self.time_changes.store(time, Ordering::Relaxed);
+    }
+
+    /// Tells for how long at a time, at most, changes had to wait for the last inspection.
+    ///
+    /// Not in the tree, where it would make two trees of the same state differ.
+    pub fn inspection_hold(&self) -> Duration {
+        Duration::from_nanos(self.inspection_hold.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn note_inspection(&self, held: Duration) {
+        let held = u64::try_from(held.as_nanos()).unwrap_or(u64::MAX);
+        self.inspection_hold.store(held, Ordering::Relaxed);
+    }
+
+    pub(crate) fn let_others(&self) {
+        self.state.let_others();
+    }
+
+    pub(crate) fn read(&self) -> Result<ChangeGuard<'_, State<B>>, LockError> {
         self.state.lock()
     }
 }
@@ -276,6 +330,7 @@ impl<B: BackingHandle> State<B> {
         self.differences = differences;
         match done {
             Ok(()) => {
+                self.last_reason = self.edits.reason;
                 let last = self.last_plan.replace(next.clone());
                 self.spare_plan = last.unwrap_or_default();
                 Ok(next)
@@ -283,6 +338,7 @@ impl<B: BackingHandle> State<B> {
             Err(error) => {
                 self.spare_plan = next;
                 self.counters.failed_changes += 1;
+                self.last_failure = Some(Arc::new(self.failed(&error)));
                 Err(error)
             }
         }
@@ -301,7 +357,11 @@ impl<B: BackingHandle> State<B> {
                 return Err(CommitError::Damaged { range });
             }
         }
-        if let Err(broken) = self.neighbours.carry_out(plan, &self.view) {
+        let timed = plan.step_count() >= TIMED_STEPS || self.time_changes.load(Ordering::Relaxed);
+        let since = timed.then(Instant::now);
+        let done = self.neighbours.carry_out(plan, &self.view);
+        let took = since.map(|since| since.elapsed());
+        if let Err(broken) = done {
             self.damage.extend(broken.damage);
             return Err((*broken.failure).into());
         }
@@ -315,6 +375,7 @@ impl<B: BackingHandle> State<B> {
         if let Some(dma) = &mut self.dma {
             dma.update(&plan.dma_removed, &plan.dma_added);
         }
+        self.last_took = took;
         self.counters.changes += 1;
         self.counters.va_ops += plan.va_ops.len() as u64;
         self.counters.dma_unmapped += plan.dma_removed.len() as u64;
@@ -322,6 +383,22 @@ impl<B: BackingHandle> State<B> {
         self.counters.slots_removed += plan.removed.len() as u64;
         self.counters.slots_added += plan.added.len() as u64;
         Ok(())
+    }
+
+    /// Describes a change that failed. The regions are still as edited.
+    fn failed(&self, error: &CommitError) -> Failed {
+        let name = |id| Some(self.table.get(id).ok()?.name.clone());
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Failed {
+            reason: self.edits.reason.describe(name),
+            error: text,
+        }
     }
 
     /// Mends what an earlier change left, before a listener is given anything: it must not lie over
@@ -366,61 +443,5 @@ impl<B: BackingHandle> State<B> {
             self.dma = None;
         }
         Some(one)
-    }
-}
-
-impl<B: BackingHandle> Inspect for RegionManager<B> {
-    fn inspect(&self, req: inspect::Request<'_>) {
-        let state = match self.read() {
-            Ok(state) => state,
-            Err(error) => return req.value(error.to_string()),
-        };
-        req.respond()
-            .display("address_space", &state.table.space())
-            .child("regions", |req| {
-                let mut response = req.respond();
-                for (id, region) in state.table.in_order() {
-                    response.field(id.to_string(), region);
-                }
-            })
-            .field("flat_view", &state.view)
-            .child("slots", |req| {
-                let mut response = req.respond();
-                for slot in state.slots.iter() {
-                    response.display(slot.range.to_string(), &slot.permissions);
-                }
-            })
-            .field("slot_count", &(state.slots.len() as u64))
-            .child("sub_mappings", |req| {
-                let mut response = req.respond();
-                for (index, mapping) in state.dma.iter().flat_map(Ledger::iter).enumerate() {
-                    response.display(index.to_string(), mapping);
-                }
-            })
-            .child("listeners", |req| {
-                let mut response = req.respond();
-                for one in &state.neighbours.listeners {
-                    let listener = InspectListener(one.listener.as_ref());
-                    response.field(format!("{} {}", one.id, one.listener.name()), &listener);
-                }
-                for one in &state.neighbours.dma {
-                    let listener = InspectDma(one.listener.as_ref());
-                    response.field(format!("{} {}", one.id, one.listener.name()), &listener);
-                }
-            })
-            .child("dma_failures", |req| {
-                let mut response = req.respond();
-                for (index, failure) in state.neighbours.failures.iter().enumerate() {
-                    response.field(index.to_string(), failure);
-                }
-            })
-            .child("damage", |req| {
-                let mut response = req.respond();
-                for (index, one) in state.damage.iter().enumerate() {
-                    response.field(index.to_string(), one);
-                }
-            })
-            .field("counters", &state.counters)
-            .field("last_plan", &state.last_plan);
     }
 }

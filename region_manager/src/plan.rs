@@ -129,6 +129,16 @@ impl<B: BackingHandle> Plan<B> {
             .chain(added)
     }
 
+    /// The number of steps.
+    pub(crate) fn step_count(&self) -> usize {
+        let slots = self.removed.len().wrapping_add(self.added.len());
+        let dma = self.dma_removed.len().wrapping_add(self.dma_added.len());
+        slots
+            .wrapping_add(dma)
+            .wrapping_add(self.va_ops.len())
+            .wrapping_add(self.replaced.len())
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.steps().next().is_none()

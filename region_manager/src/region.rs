@@ -188,37 +188,3 @@ impl<B> Region<B> {
         MemoryRange::try_from_len(self.mapped?.gpa, self.len).ok()
     }
 }
-
-impl<B: BackingHandle> Inspect for Region<B> {
-    fn inspect(&self, req: inspect::Request<'_>) {
-        let mut response = req.respond();
-        response
-            .field("name", &self.name)
-            .field("priority", &self.priority)
-            .hex("len", self.len)
-            .display("kind", &self.kind)
-            .field("one_slot", &self.one_slot)
-            .field("mapped", &self.mapped)
-            .child("placed_at", |req| match self.placed_range() {
-                Some(range) => req.value(range.to_string()),
-                None => req.value("nowhere"),
-            });
-        match &self.contents {
-            Contents::Mappings(mappings) => {
-                response.child("mappings", |req| {
-                    let mut response = req.respond();
-                    for (range, mapping) in mappings.iter() {
-                        response.field(range.to_string(), mapping);
-                    }
-                });
-            }
-            Contents::Alias { target, offset } => {
-                response.child("alias", |req| {
-                    req.respond()
-                        .field("of", &target.as_u64())
-                        .hex("offset", *offset);
-                });
-            }
-        }
-    }
-}

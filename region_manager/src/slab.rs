@@ -71,24 +71,33 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Every value, by id.
-    pub(crate) fn in_order(&self) -> Vec<(RegionId, &T)> {
-        let mut all: Vec<(RegionId, &T)> = (0..)
-            .zip(&self.places)
-            .filter_map(|(place, held)| {
-                let (number, value) = held.as_ref()?;
-                let number = *number;
-                Some((RegionId { number, place }, value))
-            })
-            .collect();
-        all.sort_unstable_by_key(|(id, _)| *id);
-        all
+    /// The values in so many places, from one on; `None` if there is no such place.
+    pub(crate) fn part(
+        &self,
+        from: u32,
+        places: usize,
+    ) -> Option<impl Iterator<Item = (RegionId, &T)>> {
+        let first = usize::try_from(from).ok()?;
+        let rest = self.places.get(first..).filter(|rest| !rest.is_empty())?;
+        let held = (from..).zip(rest).take(places);
+        Some(held.filter_map(|(place, held)| {
+            let (number, value) = held.as_ref()?;
+            let number = *number;
+            Some((RegionId { number, place }, value))
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn in_order<T>(slab: &Slab<T>) -> Vec<(RegionId, &T)> {
+        let parts = (0..).map_while(|place| slab.part(place, 1));
+        let mut all: Vec<_> = parts.flatten().collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
 
     #[test]
     fn a_place_is_used_again_and_an_id_is_not() {
@@ -106,7 +115,7 @@ mod tests {
         assert_eq!(slab.get(first), None);
         assert_eq!(slab.get_mut(first), None);
         assert_eq!(slab.get(third), Some(&'c'));
-        assert_eq!(slab.in_order(), [(second, &'b'), (third, &'c')]);
+        assert_eq!(in_order(&slab), [(second, &'b'), (third, &'c')]);
     }
 
     #[test]
@@ -128,7 +137,7 @@ mod tests {
         slab.remove(new);
         slab.insert(ids[2], 2);
         slab.insert(ids[0], 0);
-        assert_eq!(slab.in_order(), [(ids[0], &0), (ids[1], &1), (ids[2], &2)]);
+        assert_eq!(in_order(&slab), [(ids[0], &0), (ids[1], &1), (ids[2], &2)]);
         // The list of free places is empty again.
         assert_eq!(slab.next_id().unwrap().place, 3);
     }

@@ -2,6 +2,7 @@
 
 use crate::borders::Borders;
 use crate::interval_index::IntervalIndex;
+use crate::reason::{Edit, Reason};
 use crate::region::{Contents, Mapping, Region, RegionId};
 use crate::slab::Slab;
 use crate::{BackingHandle, EditError, MapParams, RegionSpec};
@@ -40,6 +41,11 @@ pub(crate) enum Inverse<B> {
 pub(crate) struct Edits<B> {
     pub(crate) inverses: Vec<Inverse<B>>,
     pub(crate) dirty: Vec<MemoryRange>,
+    pub(crate) reason: Reason,
+    /// How many inspections are copying regions.
+    pub(crate) watchers: usize,
+    /// The regions that were edited while there were any, oldest first.
+    pub(crate) watched: Vec<RegionId>,
 }
 
 impl<B> Default for Edits<B> {
@@ -47,11 +53,22 @@ impl<B> Default for Edits<B> {
         Self {
             inverses: Vec::new(),
             dirty: Vec::new(),
+            reason: Reason::default(),
+            watchers: 0,
+            watched: Vec::new(),
         }
     }
 }
 
 impl<B> Edits<B> {
+    /// Notes an edit that was made.
+    pub(crate) fn note(&mut self, edit: Edit) {
+        self.reason.add(edit);
+        if self.watchers > 0 {
+            self.watched.push(edit.region());
+        }
+    }
+
     fn soil(&mut self, range: Option<MemoryRange>) {
         self.dirty.extend(range.filter(|range| !range.is_empty()));
     }
@@ -75,9 +92,13 @@ impl<B: BackingHandle> RegionTable<B> {
         &self.borders
     }
 
-    /// Every region, the oldest first.
-    pub(crate) fn in_order(&self) -> Vec<(RegionId, &Region<B>)> {
-        self.regions.in_order()
+    /// Some of the regions, in no order: those from a place on in memory. `None` after the last.
+    pub(crate) fn part(
+        &self,
+        from: u32,
+        places: usize,
+    ) -> Option<impl Iterator<Item = (RegionId, &Region<B>)>> {
+        self.regions.part(from, places)
     }
 
     pub(crate) fn get(&self, id: RegionId) -> Result<&Region<B>, EditError> {

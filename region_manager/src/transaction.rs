@@ -2,6 +2,7 @@
 
 use crate::change_lock::ChangeGuard;
 use crate::manager::State;
+use crate::reason::{Edit, Reason};
 use crate::table::{Edits, RegionTable};
 use crate::{
     BackingHandle, CommitError, EditError, MapParams, Mapping, Plan, RegionId, RegionSpec,
@@ -32,7 +33,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// address space.
     pub fn create_region(&mut self, spec: RegionSpec) -> Result<RegionId, EditError> {
         let (table, edits) = self.parts();
-        table.create(spec, edits)
+        let id = table.create(spec, edits)?;
+        edits.note(Edit::Create(id));
+        Ok(id)
     }
 
     /// Creates a region that shows a part of another one: `spec.len` bytes from `offset` on, as they
@@ -69,7 +72,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
         offset: u64,
     ) -> Result<RegionId, EditError> {
         let (table, edits) = self.parts();
-        table.create_alias(spec, target, offset, edits)
+        let id = table.create_alias(spec, target, offset, edits)?;
+        edits.note(Edit::CreateAlias(id));
+        Ok(id)
     }
 
     /// Removes a region, unmapping it if it is mapped.
@@ -79,7 +84,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// No region has this id, or an alias shows it.
     pub fn remove_region(&mut self, id: RegionId) -> Result<(), EditError> {
         let (table, edits) = self.parts();
-        table.remove(id, edits)
+        table.remove(id, edits)?;
+        edits.note(Edit::Remove(id));
+        Ok(())
     }
 
     /// Maps a region, or moves it or changes its parameters if it is mapped already.
@@ -92,7 +99,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// address space.
     pub fn map_region(&mut self, id: RegionId, params: MapParams) -> Result<(), EditError> {
         let (table, edits) = self.parts();
-        table.place(id, Some(params), edits)
+        table.place(id, Some(params), edits)?;
+        edits.note(Edit::Map(id, params));
+        Ok(())
     }
 
     /// Unmaps a region; nothing happens if it isn't mapped. Its mappings stay in it.
@@ -102,7 +111,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// No region has this id.
     pub fn unmap_region(&mut self, id: RegionId) -> Result<(), EditError> {
         let (table, edits) = self.parts();
-        table.place(id, None, edits)
+        table.place(id, None, edits)?;
+        edits.note(Edit::Unmap(id));
+        Ok(())
     }
 
     /// Shows `backing` from `offset` on in a part of a region, visible or not.
@@ -128,7 +139,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
             access,
         };
         let (table, edits) = self.parts();
-        table.set_mapping(id, range, Some(mapping), edits)
+        table.set_mapping(id, range, Some(mapping), edits)?;
+        edits.note(Edit::AddMapping(id, range, access));
+        Ok(())
     }
 
     /// Takes out what is mapped in a part of a region; mappings that reach beyond it are cut.
@@ -140,7 +153,9 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// No region has this id, or it is an alias; the range is empty or leaves the region.
     pub fn remove_mappings(&mut self, id: RegionId, range: MemoryRange) -> Result<(), EditError> {
         let (table, edits) = self.parts();
-        table.set_mapping(id, range, None, edits)
+        table.set_mapping(id, range, None, edits)?;
+        edits.note(Edit::RemoveMappings(id, range));
+        Ok(())
     }
 
     /// Tells where a region is mapped and how; `None` if it isn't.
@@ -183,5 +198,6 @@ impl<B: BackingHandle> Drop for Transaction<'_, B> {
             table.revert(inverse);
         }
         edits.dirty.clear();
+        edits.reason = Reason::default();
     }
 }

@@ -98,6 +98,18 @@ fn calls_stand_between_slots_and_host_addresses() {
             "kvm: resume",
         ]
     );
+    let tree = inspect::inspect(&manager);
+    let count = |name| {
+        tree.child("counters")
+            .unwrap()
+            .child(name)
+            .unwrap()
+            .to_string()
+    };
+    assert_eq!(
+        (count("dma_unmapped"), count("dma_mapped")),
+        ("1".into(), "2".into())
+    );
 }
 
 #[test]
@@ -365,4 +377,50 @@ fn what_cannot_be_unmapped_on_the_way_back_is_mended_by_the_next_change() {
     assert_eq!(world.outside(), before);
     let calls = world.take_calls();
     assert_eq!(calls.last().unwrap(), "vhost: finish Undone");
+}
+
+#[test]
+fn a_sub_mapping_that_reaches_into_damage_is_left_alone() {
+    let (manager, world) = manager();
+    // Three slots, since a region is placed in the middle; one sub-mapping, since that is gone when
+    // the listener comes.
+    let (ram, _) = change(&manager, |change| {
+        let ram = filled(change, "ram", 0x4000, 0x4000, 0, RAM);
+        let placed = RegionSpec::new("placed", 0x1000, 0).placed_at(0x5000);
+        let placed = change.create_region(placed).unwrap();
+        change.map_region(ram, MapParams::new(0x4000, RW)).unwrap();
+        (ram, placed)
+    });
+    let (ram, placed) = ram;
+    change(&manager, |change| change.remove_region(placed).unwrap());
+    manager
+        .add_dma_listener(world.dma("vhost", DeviceMemory::Mapped))
+        .unwrap();
+    assert_eq!(manager.slots().unwrap().len(), 3);
+    assert_eq!(held(&world, "vhost").len(), 1);
+
+    // The middle slot goes and cannot come back; all else is undone.
+    world.fail_named("kvm: add slot 0x5000");
+    let mut attempt = manager.transaction().unwrap();
+    let over = filled(&mut attempt, "over", 0x5000, 0x1000, 9, BAR);
+    attempt
+        .map_region(over, MapParams::new(0x5000, RO))
+        .unwrap();
+    assert!(attempt.commit().is_err());
+    assert_eq!(manager.damaged().unwrap(), [range(0x5000, 0x6000)]);
+    assert_eq!(held(&world, "vhost").len(), 1);
+
+    // Another page of the sub-mapping: no slot changes, but it would be unmapped around the damage.
+    let replace = |change: &mut region_manager::Transaction<'_, Backing>| {
+        let at = range(0x3000, 0x4000);
+        change.add_mapping(ram, at, BAR, 0, RW).unwrap();
+    };
+    let mut attempt = manager.transaction().unwrap();
+    replace(&mut attempt);
+    let error = attempt.commit().unwrap_err();
+    assert!(matches!(error, CommitError::Damaged { .. }), "{error}");
+    world.fail_never();
+    change(&manager, replace);
+    assert!(manager.damaged().unwrap().is_empty());
+    assert_eq!(held(&world, "vhost").len(), 2);
 }

@@ -1,7 +1,7 @@
 //! From a request to its answer.
 
 use crate::live::error::Refusal;
-use crate::live::message::{Answer, Ask, MOST_CHILDREN, RefusalKind};
+use crate::live::message::{Answer, Ask, LONGEST_ANSWER, MOST_CHILDREN, RefusalKind};
 use crate::live::server::Rules;
 use crate::node::Node;
 use crate::query::{NotFound, Query};
@@ -48,6 +48,20 @@ pub(super) fn answer(object: &dyn Inspect, ask: Ask, rules: &Rules) -> Answer {
             }
         }
     }
+}
+
+/// Writes an answer, or that it would be too long.
+pub(super) fn encode(answer: &Answer) -> String {
+    let text = answer.encode();
+    if text.len() <= LONGEST_ANSWER {
+        return text;
+    }
+    let message = format!(
+        "the answer has {} bytes, and may have {LONGEST_ANSWER}; ask for less depth, or for one \
+         child after the other",
+        text.len()
+    );
+    Answer::Refused(Refusal::new(RefusalKind::TooLarge, message)).encode()
 }
 
 fn not_found(error: &NotFound) -> Refusal {

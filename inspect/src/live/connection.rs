@@ -1,10 +1,10 @@
 //! One client, from its first request to its last.
 
-use crate::live::answer::answer;
+use crate::live::answer::{answer, encode};
 use crate::live::budget::Budget;
 use crate::live::error::Refusal;
 use crate::live::frame::{self, FrameError};
-use crate::live::message::{Answer, Ask, LONGEST_ANSWER, LONGEST_REQUEST, RefusalKind};
+use crate::live::message::{Answer, Ask, LONGEST_REQUEST, RefusalKind};
 use crate::live::server::{Rules, Shared};
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -55,16 +55,7 @@ pub(super) fn serve(mut stream: UnixStream, shared: &Shared) {
 }
 
 fn send(stream: &mut UnixStream, answer: &Answer, rules: &Rules) -> io::Result<()> {
-    let mut text = answer.encode();
-    if text.len() > LONGEST_ANSWER {
-        let message = format!(
-            "the answer has {} bytes, and may have {LONGEST_ANSWER}; ask for less depth, or for one \
-             child after the other",
-            text.len()
-        );
-        text = Answer::Refused(Refusal::new(RefusalKind::TooLarge, message)).encode();
-    }
-    frame::write(stream, text.as_bytes(), rules.patience)
+    frame::write(stream, encode(answer).as_bytes(), rules.patience)
 }
 
 /// Tells a client why it is no longer served, if it takes the message without being waited for.

@@ -1,9 +1,10 @@
 //! The end of the socket that a program opens.
 
+use crate::live::answer::{answer, encode};
 use crate::live::budget::Budget;
 use crate::live::connection;
 use crate::live::error::ServeError;
-use crate::live::message::RefusalKind;
+use crate::live::message::{Answer, Ask, RefusalKind};
 use crate::live::socket::{self, Named};
 use crate::request::{Inspect, Sensitivity};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -149,6 +150,29 @@ impl ServerOptions {
             named,
             shared,
         })
+    }
+}
+
+impl ServerOptions {
+    /// Answers one request without a socket, for who has another way to clients: what it takes and
+    /// returns are messages of the protocol without their lengths, and any bytes are answered.
+    ///
+    /// Who may ask, how often and how long a request may be, is the caller's to bound there.
+    ///
+    /// ```
+    /// use inspect::live::ServerOptions;
+    ///
+    /// let request = br#"{"version": 1, "get": {"path": "1"}}"#;
+    /// let answer = ServerOptions::new().answer(&vec![5_u32, 7], request);
+    /// assert_eq!(answer, r#"{"tree":7}"#);
+    /// ```
+    #[must_use]
+    pub fn answer(&self, object: &impl Inspect, request: &[u8]) -> String {
+        let answer = match Ask::decode(request) {
+            Ok(ask) => answer(object, ask, &self.rules),
+            Err(refusal) => Answer::Refused(refusal),
+        };
+        encode(&answer)
     }
 }
 

@@ -83,12 +83,19 @@ impl GuestMemory {
     ) -> Result<T, AccessError> {
         let table = self.mapper.read_table();
         let fault = match self.refusal(&table, attempt, first) {
-            Some(cause) => return Err(self.error(attempt, first.done, cause)),
+            Some(cause) => {
+                self.mapper.faults.failed();
+                return Err(self.error(attempt, first.done, cause));
+            }
             None => match again(first.done) {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.mapper.faults.retried();
+                    return Ok(value);
+                }
                 Err(fault) => fault,
             },
         };
+        self.mapper.faults.failed();
         let cause = self
             .refusal(&table, attempt, fault)
             .unwrap_or_else(|| self.hardware_or_page(fault.fault));

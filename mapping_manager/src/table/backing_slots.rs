@@ -205,13 +205,13 @@ impl BackingSlots {
         dropped
     }
 
-    /// Every backing that is mapped or leased.
+    /// Every backing that is mapped or leased, in no order: who looks sorts them without the lock.
     pub(crate) fn leases(&self) -> Vec<BackingLeases> {
-        let of = |slot: NonNull<BackingSlot>, name: &str, mapped| {
+        let of = |slot: NonNull<BackingSlot>, name: Named, mapped| {
             // SAFETY: the table's slots are not freed before the table is.
             let (read, write) = unsafe { slot.as_ref() }.counts();
             BackingLeases {
-                name: name.to_owned(),
+                name,
                 mapped,
                 read,
                 write,
@@ -220,14 +220,12 @@ impl BackingSlots {
         let mapped = self
             .mapped
             .iter()
-            .map(|(backing, slot)| of(*slot, backing.name(), true));
+            .map(|(backing, slot)| of(*slot, Named::Backing(backing.clone()), true));
         let lingering = self.lingering.iter().filter_map(|((_, slot), name)| {
-            let leases = of(NonNull::new(*slot)?, name, false);
+            let leases = of(NonNull::new(*slot)?, Named::Gone(name.clone()), false);
             (leases.read != 0 || leases.write != 0).then_some(leases)
         });
-        let mut leases: Vec<_> = mapped.chain(lingering).collect();
-        leases.sort();
-        leases
+        mapped.chain(lingering).collect()
     }
 
     /// The number of all slots, empty ones too.
@@ -307,10 +305,32 @@ impl Drop for BackingSlots {
     }
 }
 
+/// The name of a backing, without a copy of it where there need not be one.
+#[derive(Clone, Debug)]
+pub(crate) enum Named {
+    Backing(Backing),
+    Gone(String),
+}
+
+impl Named {
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Backing(backing) => backing.name(),
+            Self::Gone(name) => name,
+        }
+    }
+}
+
+impl Inspect for Named {
+    fn inspect(&self, req: inspect::Request<'_>) {
+        self.as_str().inspect(req);
+    }
+}
+
 /// How often a backing is leased.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Inspect)]
+#[derive(Clone, Debug, Inspect)]
 pub(crate) struct BackingLeases {
-    pub(crate) name: String,
+    pub(crate) name: Named,
     pub(crate) mapped: bool,
     #[inspect(rename = "read_leases")]
     pub(crate) read: u64,

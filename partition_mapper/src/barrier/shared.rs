@@ -2,6 +2,7 @@
 
 use super::{PauseError, PausedVcpus, VcpuBarrier};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Takes the barrier inside once for pauses that overlap: two mappers of one partition are
 /// paused in one change, and its guest is stopped only once.
@@ -21,6 +22,11 @@ struct State {
     pause: Option<PausedVcpus>,
     /// How often the barrier inside was taken.
     taken: u64,
+    /// When the pause was asked for that is held.
+    since: Option<Instant>,
+    /// How long it was held, all pauses together.
+    held: Duration,
+    longest: Duration,
 }
 
 impl SharedBarrier {
@@ -32,6 +38,7 @@ impl SharedBarrier {
     }
 
     /// How often the vCPUs were paused.
+    #[cfg(test)]
     pub(crate) fn taken(&self) -> u64 {
         lock(&self.state).taken
     }
@@ -42,7 +49,10 @@ impl VcpuBarrier for SharedBarrier {
         // Held while the vCPUs come out: whoever asks meanwhile must not go on before that.
         let mut state = lock(&self.state);
         if state.holders == 0 {
+            // To come out is a part of the time that a vCPU loses.
+            let since = Instant::now();
             state.pause = Some(self.inner.pause()?);
+            state.since = Some(since);
             state.taken = state.taken.saturating_add(1);
         }
         state.holders = state.holders.saturating_add(1);
@@ -55,8 +65,26 @@ impl VcpuBarrier for SharedBarrier {
                 // Under the lock, so that the barrier inside is not asked again before it has
                 // let go.
                 drop(state.pause.take());
+                if let Some(since) = state.since.take() {
+                    let held = since.elapsed();
+                    state.held = state.held.saturating_add(held);
+                    state.longest = state.longest.max(held);
+                }
             }
         }))
+    }
+}
+
+impl inspect::Inspect for SharedBarrier {
+    fn inspect(&self, req: inspect::Request<'_>) {
+        let (taken, held, longest) = {
+            let state = lock(&self.state);
+            (state.taken, state.held, state.longest)
+        };
+        req.respond()
+            .counter("vcpu_pauses", taken)
+            .value("vcpu_pause_time", held)
+            .value("vcpu_pause_longest", longest);
     }
 }
 
@@ -106,6 +134,9 @@ mod tests {
         drop(barrier.pause().unwrap());
         assert_eq!(recorder.pauses.load(Ordering::SeqCst), 2);
         assert_eq!(barrier.taken(), 2);
+        let state = lock(&barrier.state);
+        assert!(state.longest <= state.held);
+        assert_eq!(state.since, None);
     }
 
     #[test]

@@ -28,8 +28,8 @@ impl PartitionMapper {
             });
         }
         for piece in &pieces {
-            self.host(piece.view)?;
-            if let Some((existing, _)) = self.pieces.overlapping(piece.view).next() {
+            self.check_inside(piece.view)?;
+            if let Some((existing, _)) = self.pieces.first_overlapping(piece.view) {
                 let range = piece.view;
                 return Err(AddError::Occupied { range, existing });
             }

@@ -61,9 +61,13 @@ impl PartitionMapper {
         Ok(())
     }
 
-    /// Unmaps a piece from the partition, if it has it, and forgets it.
+    /// Unmaps a piece that is recorded from the partition, if it has it, and forgets it.
     pub(super) fn take(&mut self, piece: &Piece) -> Result<(), UnmapError> {
-        let state = self.pieces.get_exact(piece.view).map(|held| held.state);
+        // It lacks a piece only where something is damaged.
+        let state = match self.damaged {
+            0 => Some(PieceState::Mapped),
+            _ => self.pieces.get_exact(piece.view).map(|held| held.state),
+        };
         if matches!(state, Some(PieceState::Mapped | PieceState::Stray)) {
             self.partition.unmap(piece.gpa)?;
         }
@@ -73,6 +77,9 @@ impl PartitionMapper {
 
     /// Faults in and pins what stands at a piece's host addresses, where that was asked for.
     pub(super) fn make_present(&self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
+        if !held.prefetch && self.pinning == Pinning::No {
+            return Ok(());
+        }
         let range = piece.view;
         let partition = || self.partition.name().to_owned();
         let unsupported = |power| AddError::Unsupported {
@@ -107,18 +114,32 @@ impl PartitionMapper {
     }
 
     /// The host addresses of a range of the view.
-    pub(super) fn host(&self, range: MemoryRange) -> Result<HostRange, AddError> {
-        HostRange::new(Arc::clone(&self.va), range.start(), range.len()).map_err(|_| {
-            AddError::OutsideReservation {
-                range,
-                len: self.va.len(),
-            }
-        })
+    fn host(&self, range: MemoryRange) -> Result<HostRange, AddError> {
+        HostRange::new(Arc::clone(&self.va), range.start(), range.len())
+            .map_err(|_| self.outside(range))
+    }
+
+    /// Checks that a range of the view has host addresses.
+    pub(super) fn check_inside(&self, range: MemoryRange) -> Result<(), AddError> {
+        match range.end() <= self.va.len() {
+            true => Ok(()),
+            false => Err(self.outside(range)),
+        }
+    }
+
+    fn outside(&self, range: MemoryRange) -> AddError {
+        AddError::OutsideReservation {
+            range,
+            len: self.va.len(),
+        }
     }
 
     /// Records a piece, in place of what was recorded for exactly this range.
     pub(super) fn hold(&mut self, view: MemoryRange, held: HeldPiece) {
-        self.forget(view);
+        if self.damaged != 0 {
+            // What is recorded there may be a piece that counts as damaged.
+            self.forget(view);
+        }
         if held.state != PieceState::Mapped {
             self.damaged = self.damaged.saturating_add(1);
         }

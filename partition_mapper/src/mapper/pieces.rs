@@ -3,6 +3,7 @@
 use crate::{AddError, RemoveError};
 use memory_range::{MemoryRange, RangeValue};
 use region_manager::{Permissions, Slot};
+use smallvec::SmallVec;
 
 /// A part of a slot, in the view's addresses and in the partition's.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -10,6 +11,9 @@ pub(crate) struct Piece {
     pub(crate) view: MemoryRange,
     pub(crate) gpa: MemoryRange,
 }
+
+/// The pieces of one slot: where no filter cuts it, one.
+pub(crate) type Pieces = SmallVec<[Piece; 1]>;
 
 /// What a mapper keeps for each piece, beside its range in the view.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -92,33 +96,49 @@ impl Window {
 
     /// How many pieces a range of the view is.
     pub(crate) fn count(&self, range: MemoryRange) -> u64 {
-        match &self.filter {
-            None => u64::from(!range.is_empty()),
-            Some(filter) => shown(filter, range).count() as u64,
+        match self.filter_from(range) {
+            Filtered::Whole => u64::from(!range.is_empty()),
+            Filtered::By(filter) => shown(filter, range).count() as u64,
         }
     }
 
     /// Cuts a range of the view to what is shown; in ascending order, none empty.
-    pub(crate) fn pieces(&self, range: MemoryRange) -> Result<Vec<Piece>, OffsetOverflow> {
+    pub(crate) fn pieces(&self, range: MemoryRange) -> Result<Pieces, OffsetOverflow> {
+        match self.filter_from(range) {
+            Filtered::Whole if range.is_empty() => Ok(Pieces::new()),
+            Filtered::Whole => Ok(Pieces::from_buf([self.piece(range)?])),
+            Filtered::By(filter) => shown(filter, range).map(|part| self.piece(part)).collect(),
+        }
+    }
+
+    /// What the filter says of a range.
+    fn filter_from(&self, range: MemoryRange) -> Filtered<'_> {
         let Some(filter) = &self.filter else {
-            return match range.is_empty() {
-                true => Ok(Vec::new()),
-                false => Ok(vec![self.piece(range)?]),
-            };
+            return Filtered::Whole;
         };
-        shown(filter, range).map(|part| self.piece(part)).collect()
+        let first = filter.partition_point(|shown| shown.end() <= range.start());
+        match filter.get(first..).unwrap_or_default() {
+            [first, ..] if first.contains(&range) => Filtered::Whole,
+            rest => Filtered::By(rest),
+        }
     }
 }
 
-/// The parts of a range that the filter shows; in ascending order, none empty.
+/// What a filter says of a range.
+enum Filtered<'a> {
+    /// All of it is shown, in one piece.
+    Whole,
+    /// What of it lies in these is shown; the first of them ends above its start.
+    By(&'a [MemoryRange]),
+}
+
+/// The parts of a range that a filter shows; in ascending order, none empty.
 fn shown<'a>(
     filter: &'a [MemoryRange],
     range: MemoryRange,
 ) -> impl Iterator<Item = MemoryRange> + use<'a> {
-    let first = filter.partition_point(|shown| shown.end() <= range.start());
     filter
         .iter()
-        .skip(first)
         .take_while(move |shown| shown.start() < range.end())
         .map(move |shown| shown.intersection(&range))
         .filter(|part| !part.is_empty())
@@ -149,7 +169,11 @@ mod tests {
                 gpa: pages(s + 0x10, e + 0x10),
             })
             .collect();
-        assert_eq!(pieces, expected, "filter {filter:?}, slot {slot:?}");
+        assert_eq!(
+            pieces.to_vec(),
+            expected,
+            "filter {filter:?}, slot {slot:?}"
+        );
     }
 
     #[test]
@@ -180,7 +204,7 @@ mod tests {
         );
         // What the filter hides can't overflow.
         window.filter = Some(vec![pages(0, 1)]);
-        assert_eq!(window.pieces(top), Ok(Vec::new()));
+        assert_eq!(window.pieces(top), Ok(Pieces::new()));
     }
 
     proptest! {

@@ -62,6 +62,10 @@ impl<B> DmaListener<B> for PartitionMapper {
         Ok(PartitionMapper::detach(*self)?)
     }
 
+    fn inspection_copy(&self) -> Option<Box<dyn inspect::Inspect>> {
+        Some(self.copy())
+    }
+
     fn inspect(&self, req: inspect::Request<'_>) {
         inspect::Inspect::inspect(self, req);
     }

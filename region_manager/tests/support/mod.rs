@@ -62,6 +62,8 @@ pub struct Inner {
     pub fail_after: Option<usize>,
     /// How many calls fail from there on.
     pub fail_count: usize,
+    /// What calls contain that fail whenever they are made.
+    pub fail_named: Option<&'static str>,
 }
 
 impl World {
@@ -104,14 +106,25 @@ impl World {
         inner.fail_count = count;
     }
 
+    /// Makes every call fail whose text contains `name`.
+    pub fn fail_named(&self, name: &'static str) {
+        self.lock().fail_named = Some(name);
+    }
+
     pub fn fail_never(&self) {
-        self.lock().fail_after = None;
+        let mut inner = self.lock();
+        inner.fail_after = None;
+        inner.fail_named = None;
     }
 }
 
 impl Inner {
     pub fn enter(&mut self, call: String) -> Result<(), String> {
+        let named = self.fail_named.is_some_and(|name| call.contains(name));
         self.calls.push(call);
+        if named {
+            return Err("made to fail".to_owned());
+        }
         match &mut self.fail_after {
             Some(0) if self.fail_count > 0 => {
                 self.fail_count -= 1;
@@ -266,4 +279,13 @@ impl RegionListener for FakeListener {
     fn inspect(&self, req: inspect::Request<'_>) {
         req.value("fake");
     }
+}
+
+/// The tree of a manager, but for how long an earlier look at it took.
+pub fn tree(manager: &impl inspect::Inspect) -> String {
+    let text = inspect::inspect(manager).to_string();
+    let steady = text
+        .lines()
+        .filter(|line| !line.contains("inspection_held_lock"));
+    steady.collect::<Vec<_>>().join("\n")
 }
