@@ -1,12 +1,14 @@
 //! How guest memory comes to be.
 
+use crate::attach::AttachOptions;
 use crate::backing::SharedMemoryBacking;
-use crate::error::BuildError;
+use crate::error::{BuildError, ChangeError};
 use crate::layout::MemoryLayout;
-use crate::manager::{AttachOptions, GuestMemoryManager};
+use crate::manager::GuestMemoryManager;
 use crate::ram::{self, RAM_PRIORITY, RamRange, RamRegion};
-use crate::shared::{self, Shared};
+use crate::shared::Shared;
 use crate::va_sink::VaSink;
+use crate::write_only::WriteOnlyRegions;
 use mapping_manager::VaMapper;
 use memory_range::{Access, MemoryRange, PAGE_SIZE};
 use region_manager::{EditError, MapParams, MappingSink, RegionManager, RegionSpec, Transaction};
@@ -40,6 +42,7 @@ use std::sync::Arc;
 #[must_use = "a builder builds nothing until `build` is called"]
 pub struct GuestMemoryBuilder {
     existing_backing: Option<SharedMemoryBacking>,
+    claim_backing: bool,
     vtl0_alias_map: Option<u64>,
     pin_mappings: bool,
     prefetch_ram: bool,
@@ -56,13 +59,28 @@ impl GuestMemoryBuilder {
     }
 
     /// Uses this memory for RAM, contents included; `None`: fresh memory.
+    ///
+    /// The layout must ask for memory of the same lengths. Memory of a manager in this process may
+    /// be laid around other gaps; memory that was [received](SharedMemoryBacking::receive) from
+    /// another process is refused unless RAM lies where it lay there.
     pub fn existing_backing(mut self, backing: Option<SharedMemoryBacking>) -> Self {
         self.existing_backing = backing;
         self
     }
 
-    /// Shows everything that VTL0 sees to VTL2 once more, `offset` higher, which must be at or above
-    /// the layout's end; `None`: no mirror.
+    /// Refuses to be built with memory that another manager has claimed, and claims it for the
+    /// manager that is built, until that is dropped or gives the claim up
+    /// ([`take_claim`](GuestMemoryManager::take_claim)). A manager that does not claim is not
+    /// noticed by one that does, so each that might be built with the same memory should.
+    ///
+    /// Needs `/proc` and a descriptor for each memory; see [`SharedMemoryBacking::claim`].
+    pub fn claim_backing(mut self, claim: bool) -> Self {
+        self.claim_backing = claim;
+        self
+    }
+
+    /// Shows everything that VTL0 sees to VTL2 once more, `offset` higher, which must be at or
+    /// above the layout's end; `None`: no mirror.
     pub fn vtl0_alias_map(mut self, offset: Option<u64>) -> Self {
         self.vtl0_alias_map = offset;
         self
@@ -105,7 +123,8 @@ impl GuestMemoryBuilder {
     ///
     /// The alias map is unaligned, or below the end of RAM or MMIO, or too high; legacy regions are
     /// asked for and the first mebibyte isn't all RAM; the host has no room for the address
-    /// space or the memory; the backing doesn't fit the layout. Each has its own variant.
+    /// space or the memory; the backing doesn't fit the layout, or is claimed. Each has its own
+    /// variant.
     pub fn build_now(self, layout: &MemoryLayout) -> Result<GuestMemoryManager, BuildError> {
         self.build_with(layout, &|sink| sink)
     }
@@ -124,23 +143,19 @@ impl GuestMemoryBuilder {
         // Before RAM is made: the address space is where too much RAM fails first.
         let mapper = VaMapper::new("guest memory", end, alignment(end))
             .map_err(|source| BuildError::AddressSpace { len: end, source })?;
-        let lens = ram::backing_lens(layout);
         let backing = match self.existing_backing {
-            Some(backing) => {
-                backing.check(&lens)?;
-                backing
-            }
-            None => SharedMemoryBacking::new(&lens)?,
+            Some(backing) => backing.fitted(layout)?,
+            None => SharedMemoryBacking::new(layout)?,
         };
+        let claim = self.claim_backing.then(|| backing.claim()).transpose();
+        let claim = claim.map_err(BuildError::Claim)?;
         let sink = wrap(Box::new(VaSink::new(mapper.clone())));
         let regions = RegionManager::new(end, sink).map_err(|_| BuildError::AliasUnaligned {
             // Everything else that `end` comes from is page aligned.
             alias: end,
         })?;
-        let (ram, _) = shared::change(&regions, |change| {
-            create_ram(change, &ranges, &backing, self.prefetch_ram)
-        })
-        .map_err(BuildError::Map)?;
+        let ram =
+            show_ram(&regions, &ranges, &backing, self.prefetch_ram).map_err(BuildError::Map)?;
         let options = AttachOptions {
             alias: self.vtl0_alias_map,
             pin: self.pin_mappings,
@@ -150,10 +165,11 @@ impl GuestMemoryBuilder {
             regions,
             mapper,
             ram,
+            write_only: WriteOnlyRegions::default(),
             backing,
             files: MappableCache::default(),
         };
-        Ok(GuestMemoryManager::new(Arc::new(shared), options))
+        Ok(GuestMemoryManager::new(Arc::new(shared), options, claim))
     }
 
     /// Where guest physical addresses end: with the layout, or where the mirror of it starts, so
@@ -185,6 +201,19 @@ fn alignment(end: u64) -> Alignment {
     }
 }
 
+/// Makes all of RAM visible, in one change.
+fn show_ram(
+    regions: &RegionManager<Backing>,
+    ranges: &[RamRange],
+    backing: &SharedMemoryBacking,
+    prefetch: bool,
+) -> Result<Vec<RamRegion>, ChangeError> {
+    let mut change = regions.transaction()?;
+    let ram = create_ram(&mut change, ranges, backing, prefetch)?;
+    let _plan = change.commit()?;
+    Ok(ram)
+}
+
 fn create_ram(
     change: &mut Transaction<'_, Backing>,
     ranges: &[RamRange],
@@ -198,7 +227,10 @@ fn create_ram(
         };
         let (start, len) = (ram.range.start(), ram.range.len());
         let name = format!("ram {}", ram.range);
-        let id = change.create_region(RegionSpec::new(name, len, RAM_PRIORITY).placed_at(start))?;
+        let spec = RegionSpec::new(name, len, RAM_PRIORITY)
+            .ram()
+            .placed_at(start);
+        let id = change.create_region(spec)?;
         let whole = ram.range.shifted_down(start).unwrap_or(MemoryRange::EMPTY);
         let handle = Backing::from(memory.mappable().clone());
         change.add_mapping(id, whole, handle, ram.offset, Access::ReadWrite)?;
@@ -209,6 +241,8 @@ fn create_ram(
         regions.push(RamRegion {
             range: ram.range,
             id,
+            backing: ram.backing,
+            offset: ram.offset,
             prefetch,
         });
     }

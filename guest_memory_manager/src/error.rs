@@ -1,5 +1,7 @@
 //! Why building or changing guest memory fails.
 
+use crate::dma::DmaTargetError;
+use crate::handover::ClaimError;
 use memory_range::MemoryRange;
 use partition_mapper::NewMapperError;
 use region_manager::{AddListenerError, CommitError, EditError, LockError, RemoveListenerError};
@@ -68,6 +70,18 @@ pub enum BuildError {
         /// What the layout needs: RAM, then VTL2's RAM if it has any.
         need: Vec<u64>,
     },
+    /// The memory came from another process and has the right lengths, but there its RAM lay at
+    /// other addresses, so that the guest would find its contents elsewhere.
+    #[error("the backing does not fit the layout: its RAM at {have} is at {need} in the layout")]
+    BackingLiesElsewhere {
+        /// The first range of the backing's that is not the layout's.
+        have: MemoryRange,
+        /// What the layout has in its stead.
+        need: MemoryRange,
+    },
+    /// The backing was to be claimed and cannot be.
+    #[error("the backing of RAM cannot be claimed")]
+    Claim(#[source] ClaimError),
     /// RAM could not be mapped.
     #[error("RAM cannot be mapped")]
     Map(#[source] ChangeError),
@@ -86,6 +100,12 @@ pub enum ChangeError {
     /// A step of it failed.
     #[error(transparent)]
     Commit(#[from] CommitError),
+    /// The window is not one of the manager that the transaction belongs to.
+    #[error("the window {window:?} belongs to another guest memory")]
+    OtherManager {
+        /// The window's name.
+        window: String,
+    },
 }
 
 /// Why the visibility of RAM was not changed.
@@ -105,6 +125,44 @@ pub enum VisibilityError {
     Change(#[from] ChangeError),
 }
 
+/// Why hidden RAM was not written.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HiddenWriteError {
+    /// The write would end past 2^64.
+    #[error("{len:#x} bytes at gpa {gpa:#x} run past the end of the address space")]
+    Wraps {
+        /// The guest physical address of the first byte.
+        gpa: u64,
+        /// The number of bytes.
+        len: u64,
+    },
+    /// Some of it is not RAM, or RAM that is not write-only now. Nothing was written.
+    #[error("{len:#x} bytes at gpa {gpa:#x} are not all write-only ram: not so at {at:#x}")]
+    NotWriteOnly {
+        /// The guest physical address of the first byte.
+        gpa: u64,
+        /// The number of bytes.
+        len: u64,
+        /// The first address where it is not so.
+        at: u64,
+    },
+    /// The host could not provide the memory. What lies before it is written.
+    #[error("the ram for {len:#x} bytes at gpa {gpa:#x} is not accessible")]
+    Inaccessible {
+        /// The guest physical address of the part that failed.
+        gpa: u64,
+        /// The number of its bytes.
+        len: u64,
+        /// What the access reported.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The state of RAM cannot be looked at now.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
 /// Why a partition could not be attached. It holds nothing.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -115,20 +173,52 @@ pub enum AttachError {
     /// The partition refused some of the memory.
     #[error(transparent)]
     Replay(#[from] AddListenerError),
+    /// The view's offset moves the alias map past the end of the address space.
+    #[error("the alias map at {alias:#x} cannot be moved up by {offset:#x}")]
+    AliasTooHigh {
+        /// Where the mirror starts.
+        alias: u64,
+        /// What is added to it.
+        offset: u64,
+    },
 }
 
-/// Why a partition could not be detached, or what went wrong when it was.
+/// Why a DMA target could not be attached. It holds nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AttachDmaError {
+    /// The offset is not a multiple of the page size.
+    #[error("the offset {offset:#x} is not a multiple of 0x1000")]
+    UnalignedOffset {
+        /// The offset that was asked for.
+        offset: u64,
+    },
+    /// The target refused some of the memory.
+    #[error(transparent)]
+    Replay(#[from] AddListenerError),
+    /// The target took all the memory and could then not finish, as when its table is too short.
+    #[error("{target} cannot use guest memory")]
+    NotFinished {
+        /// The target's name.
+        target: String,
+        /// Why.
+        #[source]
+        source: DmaTargetError,
+    },
+}
+
+/// Why a partition or a DMA target could not be detached, or what went wrong when it was.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DetachError {
     /// It was detached before, or belongs to another manager.
-    #[error("no attached partition has the id {id}")]
+    #[error("nothing attached has the id {id}")]
     Unknown {
         /// The id as a number.
         id: u64,
     },
-    /// It is detached, but could not give up some of its slots; or no change can be made now, and
-    /// it is still attached.
+    /// It is detached, but could not give up something that it had; or no change can be made now,
+    /// and it is still attached.
     #[error(transparent)]
     Remove(#[from] RemoveListenerError),
 }
@@ -182,6 +272,42 @@ pub enum DeviceMemoryError {
         window: String,
     },
     /// The change failed.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+}
+
+/// Why an alias could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum AliasError {
+    /// The part of the window is unaligned or ends past 2^64.
+    #[error("{len:#x} bytes at offset {offset:#x} are no part of the window {window:?}")]
+    BadRange {
+        /// The window's name.
+        window: String,
+        /// The offset in the window in bytes.
+        offset: u64,
+        /// The length in bytes.
+        len: u64,
+        /// Why.
+        #[source]
+        source: memory_range::InvalidRange,
+    },
+    /// The range is empty, or reaches beyond one region of RAM.
+    #[error("{range} does not lie in one region of RAM; the nearest one is {nearest}")]
+    NotInOneRamRegion {
+        /// The range that was given.
+        range: MemoryRange,
+        /// A region that might be meant.
+        nearest: MemoryRange,
+    },
+    /// The range is RAM of VTL2, which an alias would show to the others.
+    #[error("{range} is RAM of VTL2, which must not be seen elsewhere")]
+    Vtl2Ram {
+        /// The range that was given.
+        range: MemoryRange,
+    },
+    /// The change failed: the part is empty or leaves the window, or no change can be made now.
     #[error(transparent)]
     Change(#[from] ChangeError),
 }

@@ -10,8 +10,16 @@
 //! - RAM visibility ([`GuestMemoryManager::ram_visibility_control`]): PAM shadowing and ROM under
 //!   RAM, exactly, write protection included;
 //! - device windows ([`GuestMemoryManager::device_memory_mapper`]): files shown at addresses that a
-//!   guest may choose, over one another and under RAM;
-//! - the same RAM again ([`GuestMemoryManager::shared_memory_backing`]).
+//!   guest may choose, over one another and under RAM; windows that stay
+//!   [one slot](WindowOptions::one_slot) while mappings come and go in them; and
+//!   [aliases](DeviceMemoryWindow::alias), which show the same memory at a second place;
+//! - transactions ([`GuestMemoryManager::transaction`]): any number of such changes as one, done or
+//!   not done as a whole, and planned before;
+//! - DMA targets ([`GuestMemoryManager::attach_dma_target`]): what an IOMMU or a vhost device is to
+//!   reach, with file, offset and host addresses; [`MemoryTable`] is one ready for vhost;
+//! - presence ([`GuestMemoryManager::populate_ram`]): memory for RAM before the guest asks for it;
+//! - the same RAM again ([`GuestMemoryManager::shared_memory_backing`]), in this process or, over a
+//!   socket, in another ([`SharedMemoryBacking::send`]).
 //!
 //! All of its state shows in a tree: `inspect::inspect(&manager)`.
 //!
@@ -65,38 +73,53 @@
 //! # What it does not do
 //!
 //! One guest has one view here; a second one (SMM, say) is a second manager. It makes no vCPU and
-//! handles no exit. Visibility has no write-only state, and other processes cannot yet take
-//! part.
+//! handles no exit: a guest's write to RAM that is write-only is the VMM's to pass on. Another
+//! process can be given RAM, but does not follow what is shown and hidden here.
 
 #![forbid(unsafe_code)]
 
 mod acknowledgement;
+mod attach;
 mod backing;
 mod builder;
 mod client;
 mod device;
+mod dma;
 mod error;
+mod handover;
 mod layout;
 mod manager;
+mod populate;
 mod ram;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod va_sink;
 mod visibility;
 mod vtl;
+mod write_only;
 
 pub use acknowledgement::Acknowledgement;
+pub use attach::{PartitionId, PartitionView};
 pub use backing::SharedMemoryBacking;
 pub use builder::GuestMemoryBuilder;
 pub use client::GuestMemoryClient;
-pub use device::{DeviceMemoryControl, DeviceMemoryMapper, DeviceMemoryWindow, ToMappable};
-pub use error::{
-    AttachError, BuildError, ChangeError, ClientError, DetachError, DeviceMemoryError,
-    VisibilityError,
+pub use device::{
+    DeviceMemoryControl, DeviceMemoryMapper, DeviceMemoryWindow, Fill, ToMappable, WindowOptions,
 };
+pub use dma::{
+    DmaFailure, DmaMapping, DmaOptions, DmaTarget, DmaTargetError, DmaTargetId, MemoryTable,
+    MemoryTableEntry, TableFull,
+};
+pub use error::{
+    AliasError, AttachDmaError, AttachError, BuildError, ChangeError, ClientError, DetachError,
+    DeviceMemoryError, HiddenWriteError, VisibilityError,
+};
+pub use handover::{BackingClaim, ClaimError, ReceiveBackingError, SendBackingError};
 pub use layout::{LayoutError, MemoryLayout};
-pub use manager::{GuestMemoryManager, PartitionId};
+pub use manager::GuestMemoryManager;
+pub use transaction::GuestMemoryTransaction;
 pub use visibility::{RamVisibility, RamVisibilityControl};
 pub use vtl::{RemoteProcess, Vtl};
 
@@ -108,7 +131,10 @@ pub use memory_range::{Access, MemoryRange};
 #[cfg(feature = "kvm")]
 pub use partition_mapper::KvmPartition;
 pub use partition_mapper::{GuestAccess, PartitionMemoryMap, SoftwarePartition};
-pub use sparse_alloc::{Mappable, RomImage, SharedMemory};
+pub use region_manager::{MemoryKind, Plan};
+pub use sparse_alloc::{
+    Mappable, PopulateError, PopulateProgress, Populated, RomImage, SharedMemory,
+};
 
 /// The README's example, compiled and run.
 #[cfg(doctest)]

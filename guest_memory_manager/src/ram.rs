@@ -33,6 +33,9 @@ pub(crate) struct RamRange {
 pub(crate) struct RamRegion {
     pub(crate) range: MemoryRange,
     pub(crate) id: RegionId,
+    /// Which backing it shows a part of, and from which offset on.
+    pub(crate) backing: usize,
+    pub(crate) offset: u64,
     /// Whether it is faulted in whenever it is shown.
     pub(crate) prefetch: bool,
 }
@@ -41,6 +44,12 @@ pub(crate) struct RamRegion {
 pub(crate) fn backing_lens(layout: &MemoryLayout) -> Vec<u64> {
     let vtl2 = layout.vtl2_range().map(|range| range.len());
     std::iter::once(layout.ram_size()).chain(vtl2).collect()
+}
+
+/// RAM as the layout has it, with which part of which backing is where.
+pub(crate) fn undivided(layout: &MemoryLayout) -> Vec<RamRange> {
+    // Only legacy regions can be refused.
+    divide(layout, false).unwrap_or_default()
 }
 
 /// Divides RAM into regions. `None` if legacy regions are asked for and RAM doesn't cover them.

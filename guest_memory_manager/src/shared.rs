@@ -1,12 +1,14 @@
 //! What the handles of one guest memory share.
 
-use crate::acknowledgement::Acknowledgement;
 use crate::backing::SharedMemoryBacking;
-use crate::error::ChangeError;
+use crate::error::{ChangeError, VisibilityError};
 use crate::layout::MemoryLayout;
-use crate::ram::RamRegion;
+use crate::ram::{self, RamRegion};
+use crate::transaction::GuestMemoryTransaction;
+use crate::write_only::WriteOnlyRegions;
 use mapping_manager::VaMapper;
-use region_manager::{EditError, RegionManager, Transaction};
+use memory_range::MemoryRange;
+use region_manager::RegionManager;
 use sparse_alloc::{Backing, MappableCache};
 use std::sync::Arc;
 
@@ -15,28 +17,31 @@ pub(crate) struct Shared {
     pub(crate) layout: MemoryLayout,
     pub(crate) regions: RegionManager<Backing>,
     pub(crate) mapper: Arc<VaMapper>,
+    /// By address.
     pub(crate) ram: Vec<RamRegion>,
+    pub(crate) write_only: WriteOnlyRegions,
     pub(crate) backing: SharedMemoryBacking,
     pub(crate) files: MappableCache,
 }
 
 impl Shared {
-    /// Makes one change of the flat view out of any number of edits, or none at all.
-    pub(crate) fn change<T>(
-        &self,
-        edit: impl FnOnce(&mut Transaction<'_, Backing>) -> Result<T, EditError>,
-    ) -> Result<(T, Acknowledgement), ChangeError> {
-        change(&self.regions, edit)
+    /// Begins a change of the flat view: every change but the first, the build, goes this way.
+    pub(crate) fn transaction(self: &Arc<Self>) -> Result<GuestMemoryTransaction<'_>, ChangeError> {
+        GuestMemoryTransaction::begin(self)
     }
-}
 
-/// As [`Shared::change`], before there is a `Shared`.
-pub(crate) fn change<T>(
-    regions: &RegionManager<Backing>,
-    edit: impl FnOnce(&mut Transaction<'_, Backing>) -> Result<T, EditError>,
-) -> Result<(T, Acknowledgement), ChangeError> {
-    let mut transaction = regions.transaction()?;
-    let value = edit(&mut transaction)?;
-    let _plan = transaction.commit()?;
-    Ok((value, Acknowledgement::complete()))
+    /// Finds the region of RAM that has exactly this range.
+    pub(crate) fn ram_region(&self, range: MemoryRange) -> Result<&RamRegion, VisibilityError> {
+        let at = self
+            .ram
+            .binary_search_by_key(&range.start(), |region| region.range.start());
+        let found = at.ok().and_then(|index| self.ram.get(index));
+        match found {
+            Some(region) if region.range == range => Ok(region),
+            _ => Err(VisibilityError::InvalidRamRegion {
+                range,
+                nearest: ram::nearest(&self.ram, range),
+            }),
+        }
+    }
 }

@@ -1,12 +1,11 @@
 //! Showing and hiding RAM.
 
 use crate::acknowledgement::Acknowledgement;
-use crate::error::{ChangeError, VisibilityError};
-use crate::ram::{self, RamRegion};
+use crate::error::{ChangeError, HiddenWriteError, VisibilityError};
 use crate::shared::Shared;
+use crate::transaction::GuestMemoryTransaction;
 use inspect::Inspect;
-use memory_range::{Access, MemoryRange};
-use region_manager::MapParams;
+use memory_range::MemoryRange;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,6 +17,15 @@ pub enum RamVisibility {
     Unmapped,
     /// For reading. A guest's write leaves as an MMIO exit and is never applied to RAM.
     ReadOnly,
+    /// For writing: reads come from what lies below, as if it were [`Unmapped`](Self::Unmapped).
+    ///
+    /// No hypervisor has such memory, so a guest's write leaves as an MMIO exit, over a ROM because
+    /// its slot is read-only. The VMM applies it by
+    /// [`write_hidden_ram`](RamVisibilityControl::write_hidden_ram). A
+    /// [`SoftwarePartition`](crate::SoftwarePartition) does that by itself. Devices read what lies
+    /// below, too, and [`GuestMemory`](crate::GuestMemory) refuses their writes. All of this is so over
+    /// a ROM and over nothing; what lies below and can be written gets the writes itself.
+    WriteOnly,
     /// For reading and writing.
     ReadWrite,
 }
@@ -94,28 +102,55 @@ impl RamVisibilityControl {
         &self,
         changes: &[(MemoryRange, RamVisibility)],
     ) -> Result<Acknowledgement, VisibilityError> {
-        for (range, _) in changes {
-            self.find(*range)?;
+        let mut transaction = self.shared.transaction()?;
+        for (range, visibility) in changes {
+            transaction.set_ram_visibility(*range, *visibility)?;
         }
-        let ((), acknowledgement) = self.shared.change(|transaction| {
-            for (range, visibility) in changes {
-                let Ok(region) = self.find(*range) else {
-                    continue;
-                };
-                let access = match visibility {
-                    RamVisibility::Unmapped => {
-                        transaction.unmap_region(region.id)?;
-                        continue;
-                    }
-                    RamVisibility::ReadOnly => Access::ReadOnly,
-                    RamVisibility::ReadWrite => Access::ReadWrite,
-                };
-                let params = MapParams::new(range.start(), access);
-                transaction.map_region(region.id, params.prefetched(region.prefetch))?;
-            }
-            Ok(())
-        })?;
-        Ok(acknowledgement)
+        Ok(transaction.commit_now()?)
+    }
+
+    /// Begins a change of which visibility is a part; see [`GuestMemoryTransaction`].
+    ///
+    /// # Errors
+    ///
+    /// This thread is inside a change already, or an earlier one was broken off by a panic.
+    pub fn transaction(&self) -> Result<GuestMemoryTransaction<'_>, ChangeError> {
+        self.shared.transaction()
+    }
+
+    /// Writes to RAM that is [`WriteOnly`](RamVisibility::WriteOnly) now, for a VMM whose guest's
+    /// write has just exited. All of the bytes are written, or none of them; they may cross from one
+    /// region into the next. An empty slice is written wherever it is.
+    ///
+    /// No change is made meanwhile: it waits for one that another thread is making. The bytes count
+    /// as written by no device, so a [tracked](crate::GuestMemory::tracked) view does not mark them.
+    ///
+    /// ```
+    /// use guest_memory_manager::{GuestMemoryBuilder, MemoryLayout, RamVisibility};
+    /// use memory_range::MemoryRange;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let layout = MemoryLayout::new(1 << 20, &[], None)?;
+    /// let memory = GuestMemoryBuilder::new().x86_legacy_support(true).build_now(&layout)?;
+    /// let control = memory.ram_visibility_control();
+    /// let segment = MemoryRange::new(0xf_0000..0x10_0000);
+    /// control.set_ram_visibility_now(segment, RamVisibility::WriteOnly)?.wait();
+    ///
+    /// control.write_hidden_ram(0xf_fff0, &[0xea])?;
+    /// let guest = memory.client().guest_memory_now();
+    /// assert!(guest.read_plain::<u8>(0xf_fff0).is_err());
+    /// control.set_ram_visibility_now(segment, RamVisibility::ReadOnly)?.wait();
+    /// assert_eq!(guest.read_plain::<u8>(0xf_fff0)?, 0xea);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Some of it is not write-only RAM now, or ends past 2^64; nothing is written then. Or the host
+    /// has no memory for it. Or this thread is inside a change.
+    pub fn write_hidden_ram(&self, gpa: u64, bytes: &[u8]) -> Result<(), HiddenWriteError> {
+        self.shared.write_hidden_ram(gpa, bytes)
     }
 
     /// Tells how the guest sees a region now.
@@ -124,26 +159,7 @@ impl RamVisibilityControl {
     ///
     /// The range is not exactly one region's, or the view cannot be read now.
     pub fn ram_visibility(&self, range: MemoryRange) -> Result<RamVisibility, VisibilityError> {
-        let region = self.find(range)?;
-        let change = self
-            .shared
-            .regions
-            .transaction()
-            .map_err(ChangeError::from)?;
-        let params = change.map_params(region.id).map_err(ChangeError::from)?;
-        Ok(match params.map(|params| params.access) {
-            None => RamVisibility::Unmapped,
-            Some(Access::ReadOnly) => RamVisibility::ReadOnly,
-            Some(Access::ReadWrite) => RamVisibility::ReadWrite,
-        })
-    }
-
-    fn find(&self, range: MemoryRange) -> Result<&RamRegion, VisibilityError> {
-        let found = self.shared.ram.iter().find(|region| region.range == range);
-        found.ok_or_else(|| VisibilityError::InvalidRamRegion {
-            range,
-            nearest: ram::nearest(&self.shared.ram, range),
-        })
+        self.shared.transaction()?.ram_visibility(range)
     }
 }
 
@@ -156,9 +172,18 @@ impl fmt::Debug for RamVisibilityControl {
 
 impl Inspect for RamVisibilityControl {
     fn inspect(&self, req: inspect::Request<'_>) {
+        // Asked in one go, so that they are of one moment, and written when changes go on.
+        let mut found = Vec::with_capacity(self.shared.ram.len());
+        match self.shared.transaction() {
+            Ok(change) => {
+                let ranges = self.regions();
+                found.extend(ranges.map(|range| (range, change.ram_visibility(range))));
+            }
+            Err(error) => return req.display(&error),
+        }
         let mut response = req.respond();
-        for range in self.regions() {
-            match self.ram_visibility(range) {
+        for (range, visibility) in found {
+            match visibility {
                 Ok(visibility) => response.field(range.to_string(), &visibility),
                 Err(error) => response.display(range.to_string(), &error),
             };

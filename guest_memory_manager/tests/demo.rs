@@ -38,7 +38,8 @@ fn run(backend: Backend, ignores: Option<Request>) -> DemoResult {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    runtime.block_on(scenario::run(backend, ignores)).unwrap()
+    let demo = scenario::run(backend, ignores, None);
+    runtime.block_on(demo).unwrap()
 }
 
 fn failed(result: &DemoResult) -> Vec<u8> {
@@ -118,6 +119,49 @@ fn the_json_says_the_same_as_the_text() {
     for row in map {
         assert!(text.contains(row["range"].as_str().unwrap()));
     }
+}
+
+/// The tree without what is another each time: addresses, process ids, durations.
+fn masked(name: &str, node: &inspect::Node) -> inspect::Node {
+    use inspect::{Node, Value};
+    match (name, node) {
+        (_, Node::Directory(children)) => {
+            let children = children.iter();
+            let children = children.map(|(name, child)| (name.to_owned(), masked(name, child)));
+            Node::Directory(children.collect())
+        }
+        ("base" | "hva", Node::Value(_)) => Node::Value(Value::from("(address)")),
+        ("process", Node::Value(_)) => Node::Value(Value::from("(process)")),
+        (_, Node::Value(Value::Duration(_))) => Node::Value(Value::from("(duration)")),
+        _ => node.clone(),
+    }
+}
+
+#[test]
+fn the_whole_tree_is_as_it_was() {
+    let result = run(Backend::Software, None);
+    let tree = masked("", &result.tree).to_string();
+    expect_test::expect_file!["demo/tree.txt"].assert_eq(&tree);
+}
+
+#[test]
+fn the_tree_can_be_looked_at_from_outside() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("demo.sock");
+    let demo = scenario::run(Backend::Software, None, Some(&socket));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let result = runtime.block_on(demo).unwrap();
+    let mut client = inspect::live::Client::connect(&socket).unwrap();
+    let path = "view".parse().unwrap();
+    let view = client
+        .get(&path, inspect::MAX_DEPTH, inspect::Sensitivity::Default)
+        .unwrap();
+    let ours = result.tree.child("view").unwrap();
+    assert_eq!(masked("", &view), masked("", ours));
+    drop(result);
+    assert!(!socket.exists());
 }
 
 /// The bytes in the example are what an assembler makes of the source beside them.

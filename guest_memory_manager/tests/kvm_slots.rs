@@ -19,7 +19,7 @@ use guest_memory_manager::{
 };
 use kvm::kvm_for;
 use memory_range::PAGE_SIZE;
-use partition_mapper::{KvmOptions, MapError};
+use partition_mapper::{KvmOptions, MapError, TooManySlots};
 use std::sync::Arc;
 use support::{cause, memory_of, numbered, pages};
 use vcpu::{Code, Exit, Vcpu};
@@ -55,9 +55,9 @@ fn gpa_of(nth: u64) -> u64 {
 
 #[track_caller]
 fn must_be_exhausted(error: &ChangeError, limit: u32) {
-    match cause(error) {
-        Some(MapError::SlotsExhausted { limit: named, .. }) => assert_eq!(*named, limit),
-        _ => panic!("{}", support::chain(error)),
+    match cause::<TooManySlots>(error) {
+        Some(too_many) => assert_eq!(too_many.limit, u64::from(limit)),
+        None => panic!("{}", support::chain(error)),
     }
 }
 

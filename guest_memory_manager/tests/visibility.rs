@@ -6,12 +6,14 @@
     reason = "a test may stop at the first surprise"
 )]
 
+mod support;
+
 use guest_memory_manager::{
     GuestMemoryBuilder, GuestMemoryManager, MemoryLayout, MemoryRange, RamVisibility,
     SoftwarePartition, VisibilityError, Vtl,
 };
-use inspect::Node;
 use std::sync::Arc;
+use support::last_plan;
 
 const SEGMENTS: u64 = 12;
 
@@ -29,16 +31,6 @@ fn memory() -> (GuestMemoryManager, Arc<SoftwarePartition>) {
         .attach_partition_now(Vtl::Vtl0, partition.clone(), None)
         .unwrap();
     (memory, partition)
-}
-
-/// The lines of the last plan, from the tree.
-fn last_plan(memory: &GuestMemoryManager) -> Vec<String> {
-    let tree = inspect::inspect(memory);
-    let plan = tree.child("view").and_then(|view| view.child("last_plan"));
-    let lines = plan.and_then(Node::as_directory).unwrap().iter();
-    lines
-        .map(|(_, line)| line.to_string().trim().to_owned())
-        .collect()
 }
 
 #[test]
@@ -69,7 +61,7 @@ fn twelve_segments_in_one_step_share_one_protection() {
 fn one_range_that_is_no_region_refuses_all() {
     let (memory, partition) = memory();
     let control = memory.ram_visibility_control();
-    let before = (partition.slots(), inspect::inspect(&memory));
+    let before = (partition.slots(), support::tree(&memory));
     let wrong = MemoryRange::new(0xc_0000..0xc_8000);
     let error = control.set_several_now(&[
         (segment(0), RamVisibility::Unmapped),
@@ -79,7 +71,7 @@ fn one_range_that_is_no_region_refuses_all() {
         panic!("{error:?}");
     };
     assert_eq!((range, nearest), (wrong, segment(0)));
-    assert_eq!((partition.slots(), inspect::inspect(&memory)), before);
+    assert_eq!((partition.slots(), support::tree(&memory)), before);
 }
 
 #[test]

@@ -23,8 +23,11 @@ mod steps;
 mod vmm;
 
 use clap::{Parser, ValueEnum};
-use scenario::Backend;
+use cpu::Outcome;
+use scenario::{Backend, DemoResult};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Runs a small guest on guest memory and checks each of its steps.
 ///
@@ -42,6 +45,12 @@ struct Arguments {
     /// What runs the guest.
     #[arg(long, value_enum, default_value_t = Choice::Auto)]
     backend: Choice,
+    /// Show the tree of guest memory at this socket, for `cargo xtask inspect SOCKET`.
+    #[arg(long, value_name = "SOCKET")]
+    inspect: Option<PathBuf>,
+    /// When the guest is done, stay for so many seconds before ending.
+    #[arg(long, value_name = "SECONDS", requires = "inspect")]
+    hold: Option<u64>,
 }
 
 #[derive(Copy, Clone, ValueEnum)]
@@ -66,13 +75,28 @@ async fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let (backend, why_not_kvm) = choose(arguments.backend);
-    match scenario::run(backend, None).await {
+    let result = scenario::run(backend, None, arguments.inspect.as_deref()).await;
+    let exit_code = print(&result, backend, &arguments, why_not_kvm.as_deref());
+    if let (Ok(_), Some(seconds)) = (&result, arguments.hold) {
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+    exit_code
+}
+
+/// Prints what came of it; returns the exit code.
+fn print(
+    result: &Outcome<DemoResult>,
+    backend: Backend,
+    arguments: &Arguments,
+    why_not_kvm: Option<&str>,
+) -> ExitCode {
+    match result {
         Ok(result) if arguments.json => {
-            println!("{:#}", report::json(&result, why_not_kvm.as_deref()));
+            println!("{:#}", report::json(result, why_not_kvm));
             exit(result.ok())
         }
         Ok(result) => {
-            print!("{}", report::text(&result, why_not_kvm.as_deref()));
+            print!("{}", report::text(result, why_not_kvm));
             exit(result.ok())
         }
         Err(error) if arguments.json => {

@@ -5,6 +5,8 @@ use crate::guest::{self, CODE, Request, STEP_PORT};
 use crate::steps::{self, COPIED, FROM_VMM, Runs, Step, VMM_WORDS};
 use crate::vmm::{Event, Vmm};
 use guest_memory_manager::Vtl;
+use inspect::live::{self, LiveServer};
+use std::path::Path;
 use std::time::Instant;
 
 /// What runs the guest.
@@ -53,6 +55,10 @@ pub struct DemoResult {
     pub build_us: f64,
     pub steps: Vec<StepResult>,
     pub tree: inspect::Node,
+    /// Keeps the guest's memory as the tree shows it.
+    _vmm: Vmm,
+    /// Answers who looks into this process, where that was asked for.
+    _server: Option<LiveServer>,
 }
 
 impl DemoResult {
@@ -61,12 +67,19 @@ impl DemoResult {
     }
 }
 
-/// Runs every step. `ignores` is a request that the VMM forgets.
-pub async fn run(backend: Backend, ignores: Option<Request>) -> Outcome<DemoResult> {
+/// Runs every step. `ignores` is a request that the VMM forgets; at `socket` the tree of guest memory
+/// can be looked at while the guest runs, and until the result is dropped.
+pub async fn run(
+    backend: Backend,
+    ignores: Option<Request>,
+    socket: Option<&Path>,
+) -> Outcome<DemoResult> {
     let start = Instant::now();
     let mut vmm = Vmm::build().await?;
     let build_us = start.elapsed().as_secs_f64() * 1e6;
     vmm.ignores = ignores;
+    let server = socket.map(|socket| live::serve(socket, vmm.memory.clone()));
+    let server = server.transpose()?;
     let [mut vtl0, mut vtl2] = machines(backend)?;
     vmm.memory
         .attach_partition(Vtl::Vtl0, &vtl0.partition(), None)
@@ -101,7 +114,9 @@ pub async fn run(backend: Backend, ignores: Option<Request>) -> Outcome<DemoResu
         backend,
         build_us,
         steps: judge.results,
-        tree: inspect::inspect(&judge.vmm.memory),
+        tree: inspect::inspect(&*judge.vmm.memory),
+        _vmm: judge.vmm,
+        _server: server,
     })
 }
 

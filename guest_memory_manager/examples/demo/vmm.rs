@@ -8,6 +8,7 @@ use guest_memory_manager::{
 };
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub const RAM_SIZE: u64 = 64 << 20;
@@ -56,7 +57,8 @@ pub struct Log {
 
 /// A VMM of one guest, as far as its memory goes.
 pub struct Vmm {
-    pub memory: GuestMemoryManager,
+    /// Shared with whoever looks into it while it runs.
+    pub memory: Arc<GuestMemoryManager>,
     pub guest_memory: GuestMemory,
     pub device_file: File,
     pub log: Log,
@@ -99,7 +101,7 @@ impl Vmm {
 
         let guest_memory = memory.client().guest_memory().await?;
         Ok(Self {
-            memory,
+            memory: Arc::new(memory),
             guest_memory,
             device_file,
             log: Log::default(),

@@ -3,8 +3,6 @@
 use super::region::DeviceRegion;
 use crate::acknowledgement::Acknowledgement;
 use crate::error::ChangeError;
-use memory_range::Access;
-use region_manager::MapParams;
 use std::sync::Arc;
 
 /// Says where the guest sees a device window; dropping it takes the window out of its sight.
@@ -45,9 +43,9 @@ impl DeviceMemoryControl {
         gpa: u64,
         writable: bool,
     ) -> Result<Acknowledgement, ChangeError> {
-        let params = MapParams::new(gpa, Access::from_writable(writable));
-        self.region
-            .change(|change, id| change.map_region(id, params))
+        let mut change = self.region.shared.transaction()?;
+        change.place(&self.region, gpa, writable)?;
+        change.commit_now()
     }
 
     /// Takes the window out of the guest's sight; nothing happens if it isn't in it.
@@ -69,7 +67,9 @@ impl DeviceMemoryControl {
     ///
     /// The change failed; the window is where it was.
     pub fn try_unmap_from_guest(&mut self) -> Result<Acknowledgement, ChangeError> {
-        self.region.change(|change, id| change.unmap_region(id))
+        let mut change = self.region.shared.transaction()?;
+        change.displace(&self.region)?;
+        change.commit_now()
     }
 
     /// Where the guest sees the window; `None` if it doesn't.
@@ -78,8 +78,11 @@ impl DeviceMemoryControl {
     ///
     /// The view cannot be read now.
     pub fn gpa(&self) -> Result<Option<u64>, ChangeError> {
-        let change = self.region.shared.regions.transaction()?;
-        Ok(change.map_params(self.region.id)?.map(|params| params.gpa))
+        self.region.shared.transaction()?.gpa(self)
+    }
+
+    pub(crate) fn region(&self) -> &DeviceRegion {
+        &self.region
     }
 }
 

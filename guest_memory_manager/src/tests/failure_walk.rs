@@ -9,7 +9,9 @@ mod attaching;
 mod building;
 mod dropping;
 mod failing_sink;
+mod failing_target;
 mod state;
+mod transactions;
 mod visibility;
 mod windows;
 mod world;
@@ -27,6 +29,7 @@ struct Walked {
     vtl0: usize,
     vtl2: usize,
     spare: usize,
+    dma: usize,
 }
 
 /// Walks every failure point of `op`, made after `setup`.
@@ -44,6 +47,7 @@ fn walk(setup: impl Fn(&mut World), op: impl Fn(&mut World) -> Outcome) -> Walke
         (Target::Vtl0, calls.vtl0),
         (Target::Vtl2, calls.vtl2),
         (Target::Spare, calls.spare),
+        (Target::Dma, calls.dma),
     ] {
         let mut world = World::new();
         setup(&mut world);
@@ -86,6 +90,7 @@ fn walk_without_undo(setup: impl Fn(&mut World), op: impl Fn(&mut World) -> Outc
         (Target::Sink, calls.sink),
         (Target::Vtl0, calls.vtl0),
         (Target::Vtl2, calls.vtl2),
+        (Target::Dma, calls.dma),
     ] {
         for k in 0..count {
             let mut world = World::new();

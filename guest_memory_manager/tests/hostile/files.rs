@@ -224,9 +224,14 @@ fn a_file_that_is_truncated_later() {
     );
     assert_eq!(bytes[..24], [0x11; 24]);
 
-    // What is shown anew must be there.
-    let error = window
+    // What the file was once seen to have is shown anew without asking, and is not there either.
+    window
         .map(PAGE_SIZE, file.as_file(), PAGE_SIZE, PAGE_SIZE, true)
+        .unwrap();
+    memory.read_plain::<u8>(first_gone).unwrap_err();
+    // What nobody has seen must be there.
+    let error = window
+        .map(PAGE_SIZE, file.as_file(), FOUR_PAGES, PAGE_SIZE, true)
         .unwrap_err();
     assert!(matches!(error, DeviceMemoryError::PastEndOfFile { .. }));
 
@@ -240,7 +245,7 @@ fn a_file_that_is_truncated_later() {
     assert_eq!(memory.read_plain::<u8>(first_gone), Ok(7));
 }
 
-/// Truncated between being put into a window and being shown.
+/// Truncated between being put into a window and being shown: as if it were a moment later.
 #[test]
 fn a_file_that_is_truncated_before_it_is_shown() {
     let (manager, partition) = pc();
@@ -249,17 +254,20 @@ fn a_file_that_is_truncated_before_it_is_shown() {
     let file = file_of(4);
     window.map(0, file.as_file(), 0, FOUR_PAGES, true).unwrap();
     file.as_file().set_len(PAGE_SIZE).unwrap();
-    let before = (account(&manager), partition.slots());
-    let error = control.map_to_guest(GAP.start(), true).unwrap_err();
-    assert!(matches!(error, ChangeError::Commit(_)), "{error}");
-    assert_eq!(control.gpa().unwrap(), None);
-    assert_eq!(partition.slots(), before.1);
-    // The first page alone can be.
-    window.unmap(PAGE_SIZE, 3 * PAGE_SIZE).unwrap();
     control.map_to_guest(GAP.start(), true).unwrap();
     assert_eq!(
         partition.load(GAP.start(), &mut [0]).unwrap(),
         GuestAccess::Done
+    );
+    let gone = GAP.start() + PAGE_SIZE;
+    assert!(matches!(
+        partition.load(gone, &mut [0]),
+        Err(GuestAccessError::Host { .. })
+    ));
+    let error = memory_of(&manager).read_plain::<u8>(gone).unwrap_err();
+    assert!(
+        matches!(error.cause(), Cause::Truncated { .. }),
+        "{error:?}"
     );
 }
 

@@ -61,3 +61,30 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 pub(crate) fn cause<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
     causes(error).find_map(|error| error.downcast_ref())
 }
+
+/// The lines of the last plan, from the tree.
+pub(crate) fn last_plan(manager: &GuestMemoryManager) -> Vec<String> {
+    let tree = inspect::inspect(manager);
+    let plan = tree.child("view").and_then(|view| view.child("last_plan"));
+    let lines = plan.and_then(inspect::Node::as_directory).unwrap().iter();
+    lines
+        .map(|(_, line)| line.to_string().trim().to_owned())
+        .collect()
+}
+
+/// A number of the view's own account.
+pub(crate) fn counter(manager: &GuestMemoryManager, name: &str) -> u64 {
+    let tree = inspect::inspect(manager);
+    let path = format!("view/counters/{name}").parse().unwrap();
+    let value = tree.get(&path).unwrap().to_string();
+    value.trim().parse().unwrap()
+}
+
+/// The whole tree, but for how long earlier looks at it took.
+pub(crate) fn tree(manager: &GuestMemoryManager) -> String {
+    let text = inspect::inspect(manager).to_string();
+    let steady = text
+        .lines()
+        .filter(|line| !line.contains("inspection_held_lock"));
+    steady.collect::<Vec<_>>().join("\n")
+}

@@ -21,6 +21,8 @@ pub(super) struct State {
     slots: [Vec<(u32, String)>; 3],
     /// What each guest sees, page by page, the alias map included.
     guests: [Vec<GuestPage>; 3],
+    /// What the DMA target has.
+    dma: Vec<String>,
 }
 
 impl State {
@@ -60,6 +62,7 @@ impl State {
             locked: locked(base, end),
             slots: world.guests().map(slots),
             guests: world.guests().map(seen),
+            dma: world.dma.lock().unwrap().held(),
         }
     }
 
@@ -76,6 +79,7 @@ impl State {
             let pages = (&self.guests[nth], &other.guests[nth]);
             must_equal(pages.0, pages.1, &format!("{when}: what guest {nth} sees"));
         }
+        must_equal(&self.dma, &other.dma, &format!("{when}: what has DMA"));
         must_equal(
             &self.locked,
             &other.locked,

@@ -2,10 +2,11 @@
 
 use super::Walked;
 use super::failing_sink::{FailingSink, SinkFaults};
+use super::failing_target::{FailingTarget, TargetState};
 use super::state::State;
 use crate::{
-    DeviceMemoryControl, DeviceMemoryWindow, GuestMemoryBuilder, GuestMemoryManager, MemoryLayout,
-    PartitionId, RamVisibility, RomImage, SharedMemory, SoftwarePartition, Vtl,
+    DeviceMemoryControl, DeviceMemoryWindow, DmaOptions, GuestMemoryBuilder, GuestMemoryManager,
+    MemoryLayout, PartitionId, RamVisibility, RomImage, SharedMemory, SoftwarePartition, Vtl,
 };
 use memory_range::{MemoryRange, PAGE_SIZE};
 use partition_mapper::SoftwareOptions;
@@ -43,6 +44,8 @@ pub(super) enum Target {
     Vtl2,
     /// The partition that is not attached yet.
     Spare,
+    /// What has RAM for DMA.
+    Dma,
 }
 
 pub(super) type Guest = FailingPartition<SoftwarePartition>;
@@ -61,10 +64,11 @@ pub(super) struct Device {
 }
 
 /// A guest memory with legacy RAM that is pinned and prefetched, a ROM, device windows over one
-/// another, and two partitions, one of which has the alias map.
+/// another, two partitions, one of which has the alias map, and a DMA target that has RAM.
 pub(super) struct World {
     pub(super) manager: GuestMemoryManager,
     faults: Arc<Mutex<SinkFaults>>,
+    pub(super) dma: Arc<Mutex<TargetState>>,
     pub(super) vtl0: Arc<Guest>,
     pub(super) vtl2: Arc<Guest>,
     pub(super) spare: Arc<Guest>,
@@ -155,6 +159,7 @@ impl World {
         let mut world = Self {
             manager,
             faults,
+            dma: Arc::default(),
             vtl0,
             vtl2,
             spare: guest("spare"),
@@ -204,6 +209,11 @@ impl World {
             .unwrap();
         world
             .show(READ_ONLY_OVER_NOTHING, RamVisibility::ReadOnly)
+            .unwrap();
+        let target = FailingTarget::new(world.dma.clone());
+        world
+            .manager
+            .attach_dma_target(Box::new(target), DmaOptions::new())
             .unwrap();
         world
             .attach("vtl2", Vtl::Vtl2, &world.vtl2.clone())
@@ -260,6 +270,7 @@ impl World {
     /// Forgets the calls so far; none fails.
     pub(super) fn fail_never(&self) {
         self.faults.lock().unwrap().set(None);
+        self.dma.lock().unwrap().set(None);
         self.guests()
             .into_iter()
             .for_each(|guest| guest.fail_never());
@@ -276,6 +287,7 @@ impl World {
             vtl0: self.vtl0.call_count(),
             vtl2: self.vtl2.call_count(),
             spare: self.spare.call_count(),
+            dma: self.dma.lock().unwrap().calls(),
         }
     }
 
@@ -290,6 +302,7 @@ impl World {
     fn fail(&self, target: Target, from: usize, to: usize) {
         let guest = match target {
             Target::Sink => return self.faults.lock().unwrap().set(Some(from..to)),
+            Target::Dma => return self.dma.lock().unwrap().set(Some(from..to)),
             Target::Vtl0 => &self.vtl0,
             Target::Vtl2 => &self.vtl2,
             Target::Spare => &self.spare,
