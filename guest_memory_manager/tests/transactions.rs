@@ -141,7 +141,7 @@ fn a_transaction_that_is_dropped_changes_nothing() {
     let (manager, guest) = pc();
     let (mut control, window) = window(&manager, 0x100);
     control.map_to_guest(0x10_0000, true).unwrap();
-    let before = (support::tree(&manager), guest.slots());
+    let before = (inspect::inspect(&manager).to_string(), guest.slots());
 
     let mut change = manager.transaction().unwrap();
     change.unmap_from_guest(&mut control).unwrap();
@@ -157,7 +157,7 @@ fn a_transaction_that_is_dropped_changes_nothing() {
     assert!(!change.plan().is_empty());
     drop(change);
 
-    let after = (support::tree(&manager), guest.slots());
+    let after = (inspect::inspect(&manager).to_string(), guest.slots());
     assert_eq!(after, before);
     assert_eq!(control.gpa().unwrap(), Some(0x10_0000));
 }

@@ -61,7 +61,7 @@ fn twelve_segments_in_one_step_share_one_protection() {
 fn one_range_that_is_no_region_refuses_all() {
     let (memory, partition) = memory();
     let control = memory.ram_visibility_control();
-    let before = (partition.slots(), support::tree(&memory));
+    let before = (partition.slots(), inspect::inspect(&memory));
     let wrong = MemoryRange::new(0xc_0000..0xc_8000);
     let error = control.set_several_now(&[
         (segment(0), RamVisibility::Unmapped),
@@ -71,7 +71,7 @@ fn one_range_that_is_no_region_refuses_all() {
         panic!("{error:?}");
     };
     assert_eq!((range, nearest), (wrong, segment(0)));
-    assert_eq!((partition.slots(), support::tree(&memory)), before);
+    assert_eq!((partition.slots(), inspect::inspect(&memory)), before);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn an_alias_of_an_alias_follows_the_first_region() {
 #[test]
 fn edits_that_make_no_sense_are_typed_errors() {
     let (manager, _, target, alias) = aliased();
-    let before = support::tree(&manager);
+    let before = inspect::inspect(&manager).to_string();
     let mut change = manager.transaction().unwrap();
     for (len, offset) in [
         (0x5000, 0),
@@ -197,7 +197,7 @@ fn edits_that_make_no_sense_are_typed_errors() {
         }
     );
     drop(change);
-    assert_eq!(before, support::tree(&manager));
+    assert_eq!(before, inspect::inspect(&manager).to_string());
 
     // Without its alias the target may go; what is gone cannot be shown.
     let mut change = manager.transaction().unwrap();
@@ -207,7 +207,7 @@ fn edits_that_make_no_sense_are_typed_errors() {
     assert!(matches!(error, EditError::UnknownRegion { .. }), "{error}");
     drop(change);
     // Abandoned: alias and target are as they were, and so is what binds them.
-    assert_eq!(before, support::tree(&manager));
+    assert_eq!(before, inspect::inspect(&manager).to_string());
     let mut change = manager.transaction().unwrap();
     assert!(change.remove_region(target).is_err());
     change.remove_region(alias).unwrap();

@@ -153,7 +153,7 @@ fn a_dropped_transaction_leaves_nothing_behind() {
     let before = (
         world.outside(),
         manager.flat_view().unwrap(),
-        support::tree(&manager),
+        inspect::inspect(&manager).to_string(),
     );
     let mut change = manager.transaction().unwrap();
     change
@@ -168,7 +168,7 @@ fn a_dropped_transaction_leaves_nothing_behind() {
     let after = (
         world.outside(),
         manager.flat_view().unwrap(),
-        support::tree(&manager),
+        inspect::inspect(&manager).to_string(),
     );
     assert_eq!(before, after);
 }
@@ -446,13 +446,13 @@ fn a_panicking_listener_poisons_and_does_not_spread() {
     }));
     assert!(result.is_err());
     assert!(matches!(manager.transaction(), Err(LockError::Poisoned)));
-    assert!(support::tree(&manager).contains("panic"));
+    assert!(inspect::inspect(&manager).to_string().contains("panic"));
 }
 
 #[test]
 fn hostile_edits_are_typed_errors_and_change_nothing() {
     let (manager, _, segments) = shadowed();
-    let before = support::tree(&manager);
+    let before = inspect::inspect(&manager).to_string();
     let mut change = manager.transaction().unwrap();
     let segment = segments[0];
 
@@ -502,5 +502,5 @@ fn hostile_edits_are_typed_errors_and_change_nothing() {
     let error = change.remove_region(segment).unwrap_err();
     assert!(matches!(error, EditError::UnknownRegion { .. }), "{error}");
     drop(change);
-    assert_eq!(before, support::tree(&manager));
+    assert_eq!(before, inspect::inspect(&manager).to_string());
 }

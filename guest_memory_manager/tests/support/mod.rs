@@ -79,12 +79,3 @@ pub(crate) fn counter(manager: &GuestMemoryManager, name: &str) -> u64 {
     let value = tree.get(&path).unwrap().to_string();
     value.trim().parse().unwrap()
 }
-
-/// The whole tree, but for how long earlier looks at it took.
-pub(crate) fn tree(manager: &GuestMemoryManager) -> String {
-    let text = inspect::inspect(manager).to_string();
-    let steady = text
-        .lines()
-        .filter(|line| !line.contains("inspection_held_lock"));
-    steady.collect::<Vec<_>>().join("\n")
-}

@@ -280,12 +280,3 @@ impl RegionListener for FakeListener {
         req.value("fake");
     }
 }
-
-/// The tree of a manager, but for how long an earlier look at it took.
-pub fn tree(manager: &impl inspect::Inspect) -> String {
-    let text = inspect::inspect(manager).to_string();
-    let steady = text
-        .lines()
-        .filter(|line| !line.contains("inspection_held_lock"));
-    steady.collect::<Vec<_>>().join("\n")
-}
