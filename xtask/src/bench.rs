@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::command_line::{AccessArgs, AdapterArgs, BenchCommand, ChangesArgs, InspectBenchArgs};
+use crate::command_line::{BenchCommand, ChangesArgs, InspectBenchArgs, PairsArgs};
 use crate::run::{Cargo, RunError};
 use crate::workspace::{self, MetadataError};
 
@@ -24,9 +24,9 @@ pub(crate) enum BenchError {
 pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
     let places = workspace::places()?;
     let words = match command {
-        BenchCommand::Access(args) => access_words(args),
+        BenchCommand::Access(args) => pairs_words("mapping_manager", "access", args),
         BenchCommand::Changes(args) => changes_words(args),
-        BenchCommand::Adapter(args) => adapter_words(args),
+        BenchCommand::Adapter(args) => pairs_words("vm_memory_adapter", "adapter", args),
         BenchCommand::Inspect(args) => inspect_words(args),
     };
     let status = Cargo::new(&places.root, words).hand_over()?;
@@ -37,16 +37,11 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
     })
 }
 
-fn access_words(args: &AccessArgs) -> Vec<OsString> {
-    words(
-        "mapping_manager",
-        "access",
-        (args.check, args.json),
-        |word| {
-            word("--only", args.only.clone());
-            word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
-        },
-    )
+fn pairs_words(package: &str, bench: &str, args: &PairsArgs) -> Vec<OsString> {
+    words(package, bench, (args.check, args.json), |word| {
+        word("--only", args.only.clone());
+        word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
+    })
 }
 
 fn changes_words(args: &ChangesArgs) -> Vec<OsString> {
@@ -57,18 +52,6 @@ fn changes_words(args: &ChangesArgs) -> Vec<OsString> {
         |word| {
             word("--only", args.only.clone());
             word("--rounds", args.rounds.map(|rounds| rounds.to_string()));
-        },
-    )
-}
-
-fn adapter_words(args: &AdapterArgs) -> Vec<OsString> {
-    words(
-        "vm_memory_adapter",
-        "adapter",
-        (args.check, args.json),
-        |word| {
-            word("--only", args.only.clone());
-            word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
         },
     )
 }
@@ -109,15 +92,19 @@ mod tests {
 
     #[test]
     fn only_the_options_given_are_handed_over() {
-        let args = |check, json, only: Option<&str>, pairs| AccessArgs {
+        let args = |check, json, only: Option<&str>, pairs| PairsArgs {
             check,
             json,
             only: only.map(Into::into),
             pairs,
         };
-        let none = access_words(&args(false, false, None, None));
+        let none = pairs_words("mapping_manager", "access", &args(false, false, None, None));
         assert!(after_the_dashes(&none).is_empty());
-        let all = access_words(&args(true, true, Some("64 B"), Some(101)));
+        let all = pairs_words(
+            "mapping_manager",
+            "access",
+            &args(true, true, Some("64 B"), Some(101)),
+        );
         assert_eq!(
             after_the_dashes(&all),
             ["--check", "--json", "--only", "64 B", "--pairs", "101"]
@@ -160,13 +147,13 @@ mod tests {
 
     #[test]
     fn the_comparison_of_the_adapter_is_handed_its_options() {
-        let args = AdapterArgs {
+        let args = PairsArgs {
             check: true,
             json: false,
             only: None,
             pairs: Some(41),
         };
-        let words = adapter_words(&args);
+        let words = pairs_words("vm_memory_adapter", "adapter", &args);
         assert_eq!(words[2], "vm_memory_adapter");
         assert_eq!(after_the_dashes(&words), ["--check", "--pairs", "41"]);
     }

@@ -64,7 +64,7 @@ pub(crate) enum BenchCommand {
     ///
     /// The exit code is not 0 where a baseline is implausible, and with --check where a bar is
     /// missed.
-    Access(AccessArgs),
+    Access(PairsArgs),
 
     /// Changes of the memory map: ours beside the same system calls made by hand
     ///
@@ -87,7 +87,7 @@ pub(crate) enum BenchCommand {
     ///
     /// The exit code is not 0 where the machine is too busy to compare, and with --check where a bar
     /// is missed.
-    Adapter(AdapterArgs),
+    Adapter(PairsArgs),
 
     /// Looking at the whole tree of guest memory: ours beside serde_json for a plain structure
     ///
@@ -97,8 +97,9 @@ pub(crate) enum BenchCommand {
     Inspect(InspectBenchArgs),
 }
 
+/// For comparisons that measure pairs of slices.
 #[derive(Args)]
-pub(crate) struct AccessArgs {
+pub(crate) struct PairsArgs {
     /// Fail when a bar is missed
     #[arg(long)]
     pub(crate) check: bool,
@@ -133,25 +134,6 @@ pub(crate) struct ChangesArgs {
     /// Take the medians of so many rounds [default: 257]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(40..))]
     pub(crate) rounds: Option<u32>,
-}
-
-#[derive(Args)]
-pub(crate) struct AdapterArgs {
-    /// Fail when a bar is missed
-    #[arg(long)]
-    pub(crate) check: bool,
-
-    /// Print one JSON document instead of the table
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Measure only the operations whose name contains this
-    #[arg(long, value_name = "NAME")]
-    pub(crate) only: Option<String>,
-
-    /// Take the medians of so many pairs of slices [default: 257]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(40..))]
-    pub(crate) pairs: Option<u32>,
 }
 
 #[derive(Args)]
