@@ -57,6 +57,11 @@ impl VhostTable {
     /// every change. `send` is called with the whole table, by address, now and after each change in
     /// which it differs; when the device is detached, with an empty one.
     ///
+    /// A vhost-user front end should negotiate `REPLY_ACK` and set `NEED_REPLY`
+    /// ([`Frontend::set_hdr_flags`](vhost::vhost_user::Frontend)): without it `set_mem_table` returns before
+    /// the back end has read the table, so the guest may use memory that the back end doesn't have yet, and
+    /// the back end memory that the guest has no more.
+    ///
     /// It is called within the change, on the thread that makes it, and must make none of its own. If
     /// it fails the back end is taken to have the table before, and is told again at the end of the
     /// next change. The descriptors are good during the call; the back end gets its own.

@@ -18,7 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{GAP, LOW_END, RAM_END, pc, segment, set};
 use vhost::VhostBackend;
-use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
+use vhost::vhost_user::message::{
+    VhostUserHeaderFlag, VhostUserProtocolFeatures, VhostUserVirtioFeatures,
+};
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost_user_backend::{VhostUserBackendMut, VhostUserDaemon, VringRwLock, VringT};
 use virtio_queue::QueueT;
@@ -228,6 +230,8 @@ fn a_back_end_in_another_process_serves_a_ring() {
     front_end.set_features(features).unwrap();
     let protocol = front_end.get_protocol_features().unwrap();
     front_end.set_protocol_features(protocol).unwrap();
+    // So that a change of memory ends when the back end has the new table, not while it may yet read it.
+    front_end.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);
 
     let sent = Arc::new(Mutex::new(Vec::new()));
     let (back_end, counted) = (front_end.clone(), sent.clone());
