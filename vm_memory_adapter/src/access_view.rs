@@ -57,10 +57,6 @@ impl<B: Marks> Sealed for AccessView<B> {
     fn new(map: RegionMap<B>) -> Self {
         Self { map }
     }
-
-    fn map(&self) -> &RegionMap<B> {
-        &self.map
-    }
 }
 
 impl<B: Marks> View for AccessView<B> {}
@@ -114,7 +110,7 @@ struct Slices<'a, B> {
 impl<'a, B: Marks> Slices<'a, B> {
     #[inline(always)]
     fn find_slice(&self) -> Result<Slice<'a, B>, GuestMemoryError> {
-        match self.map.find_into(self.gpa) {
+        match self.map.find_into_apart(self.gpa) {
             Some((region, into)) if region.is_writable() || !self.writes => {
                 Ok(region.slice_from(into, self.left as u64))
             }

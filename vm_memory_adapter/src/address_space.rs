@@ -5,12 +5,14 @@ use crate::dirty_marks::{DirtyMarks, Marks};
 use crate::follower::Follower;
 use crate::options::SnapshotOptions;
 use crate::region_map::RegionMap;
+use crate::thread_space::ThreadSpace;
 use crate::view::{Sealed, View};
 use arc_swap::{ArcSwap, Guard};
 use guest_memory_manager::{AttachDmaError, DirtyBitmap, DmaTargetId, GuestMemoryManager};
 use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vm_memory::GuestAddressSpace;
 
 /// Guest memory as vm-memory's [`GuestAddressSpace`]: what a device keeps, and asks for the present
@@ -20,6 +22,10 @@ use vm_memory::GuestAddressSpace;
 /// change that makes it necessary, before that change returns, and shares with the one before what did
 /// not change. So a device sees a device window that is plugged in, and no longer sees RAM that is
 /// hidden, from its next piece of work on; the one under way ends on the memory that it began with.
+///
+/// It costs two locked instructions, one to take a snapshot and one to let go of it, and no cache line is
+/// shared with other threads that do the same. A thread that asks before every little piece of work
+/// does so through a [`ThreadSpace`], which spares it both.
 ///
 /// Cloning is cheap, and a clone is the same address space. When the last is dropped, its memory is
 /// let go; what is attached to the manager is then an empty name, until it is
@@ -51,6 +57,9 @@ pub struct AddressSpace<V = AccessView> {
 /// What the address space shares with the one who follows guest memory.
 pub(crate) struct State<V> {
     current: ArcSwap<V>,
+    /// How many snapshots were published: it grows after each, and before the change that was the reason
+    /// ends.
+    published: AtomicU64,
 }
 
 impl<V: View> State<V> {
@@ -61,6 +70,19 @@ impl<V: View> State<V> {
     /// Shows another map from now on.
     pub(crate) fn publish(&self, map: RegionMap<V::Marks>) {
         self.current.store(Arc::new(V::new(map)));
+        // Whoever sees that it grew finds this snapshot, or a later one.
+        self.published.fetch_add(1, Ordering::Release);
+    }
+
+    /// To be compared with what it was; then what was found in `current` before is still there, as far
+    /// as this thread can know.
+    #[inline(always)]
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<V> {
+        self.current.load_full()
     }
 }
 
@@ -108,6 +130,7 @@ impl<V: View> AddressSpace<V> {
     ) -> Result<Self, AttachDmaError> {
         let state = Arc::new(State {
             current: ArcSwap::from_pointee(V::new(RegionMap::empty())),
+            published: AtomicU64::new(0),
         });
         let memory = manager.client().guest_memory_now();
         let follower = Follower::new(name, memory, options, source, Arc::downgrade(&state));
@@ -118,7 +141,13 @@ impl<V: View> AddressSpace<V> {
     /// Returns the present snapshot, to be kept for long. It costs a little more than
     /// [`memory`](GuestAddressSpace::memory).
     pub fn snapshot(&self) -> Arc<V> {
-        self.state.current.load_full()
+        self.state.snapshot()
+    }
+
+    /// Makes a handle for one thread, which takes the present snapshot without an atomic
+    /// read-modify-write.
+    pub fn for_this_thread(&self) -> ThreadSpace<V> {
+        ThreadSpace::new(&self.state)
     }
 
     /// By what it is detached from the manager.

@@ -26,6 +26,13 @@ impl Descriptors {
             counted.uses = counted.uses.saturating_add(1);
             return Ok(counted.file.clone());
         }
+        #[cfg(test)]
+        if crate::injection::fails() {
+            return Err(NotShown::Descriptor {
+                file: mappable.name().to_owned(),
+                source: std::io::Error::from_raw_os_error(nix::libc::EMFILE),
+            });
+        }
         let descriptor = mappable.as_fd().try_clone_to_owned();
         let descriptor = descriptor.map_err(|source| NotShown::Descriptor {
             file: mappable.name().to_owned(),

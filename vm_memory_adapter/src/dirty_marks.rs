@@ -14,12 +14,18 @@ pub trait Marks: Bitmap + Clone + Debug + Send + Sync + Sized + 'static {
     /// Marks for the memory from a guest physical address on.
     #[doc(hidden)]
     fn new(source: &Self::Source, gpa: u64) -> Self;
+
+    /// Marks for the memory from `bytes` further on.
+    #[doc(hidden)]
+    fn moved(&self, bytes: u64) -> Self;
 }
 
 impl Marks for () {
     type Source = ();
 
     fn new((): &(), _: u64) {}
+
+    fn moved(&self, _: u64) {}
 }
 
 /// Marks what is written through vm-memory in a [`DirtyBitmap`].
@@ -46,6 +52,13 @@ impl Marks for DirtyMarks {
         Self {
             bitmap: bitmap.clone(),
             gpa,
+        }
+    }
+
+    fn moved(&self, bytes: u64) -> Self {
+        Self {
+            bitmap: self.bitmap.clone(),
+            gpa: self.gpa.saturating_add(bytes),
         }
     }
 }

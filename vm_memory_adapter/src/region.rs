@@ -1,8 +1,9 @@
 //! One contiguous piece of a snapshot.
 
 use crate::dirty_marks::Marks;
-use guest_memory_manager::{Access, Lease};
+use guest_memory_manager::{Access, Lease, Mappable};
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use vm_memory::bitmap::BS;
@@ -24,8 +25,9 @@ pub struct SnapshotRegion<B = ()> {
     start: u64,
     /// Not zero; `start + len` does not wrap.
     len: u64,
-    /// Invariant R1: the `len` bytes from here on are mapped for reading, and for writing where
-    /// `access` says so, while `held` lives; only raw bytes are there.
+    /// Invariant R1: the `len` bytes from here on lie in the linear view of `held`'s file, so they are
+    /// mapped while `held` lives, for reading, and for writing where `access` says so; only raw bytes
+    /// are there.
     host: NonNull<u8>,
     access: Access,
     marks: B,
@@ -34,12 +36,16 @@ pub struct SnapshotRegion<B = ()> {
 
 /// What a region holds. Apart, so that a copy of a region counts one reference.
 struct Held {
+    /// Where the region, and what goes on from it, starts.
     file: FileOffset,
-    /// Shared with the other regions that were leased in one go.
-    _lease: Arc<Lease>,
+    /// It keeps its linear view, the whole of it, as long as it lives.
+    mappable: Mappable,
+    /// On some part of the file; for writing, where the region may be written. Who asks guest memory
+    /// what is leased, is told.
+    lease: Arc<Lease>,
 }
 
-// SAFETY: by R1 `host` points to raw bytes that the lease (Send + Sync) keeps mapped, and that any
+// SAFETY: by R1 `host` points to raw bytes that `held` (Send + Sync) keeps mapped, and that any
 // number of threads may access.
 unsafe impl<B: Send> Send for SnapshotRegion<B> {}
 // SAFETY: as for Send.
@@ -49,6 +55,7 @@ unsafe impl<B: Sync> Sync for SnapshotRegion<B> {}
 pub(crate) struct Parts<'a, B: Marks> {
     pub(crate) start: u64,
     pub(crate) source: &'a B::Source,
+    pub(crate) mappable: &'a Mappable,
     pub(crate) file: FileOffset,
 }
 
@@ -64,8 +71,8 @@ impl<B: Marks> SnapshotRegion<B> {
                 None => (slice.as_ptr().cast_mut(), Access::ReadOnly),
             };
             let offset = parts.file.start().checked_add(into)?;
-            // R1: a slice's addresses are good while the lease lives, which the region shares, and
-            // for what the lease is for.
+            // R1: a slice lies in the linear view of the file that is shown there, and may be accessed
+            // as the lease is for.
             Some(Self {
                 start: parts.start.checked_add(into)?,
                 len: slice.len(),
@@ -74,11 +81,52 @@ impl<B: Marks> SnapshotRegion<B> {
                 marks: B::new(parts.source, slice.gpa()),
                 held: Arc::new(Held {
                     file: FileOffset::from_arc(parts.file.arc().clone(), offset),
-                    _lease: lease.clone(),
+                    mappable: parts.mappable.clone(),
+                    lease: lease.clone(),
                 }),
             })
         });
         regions.collect()
+    }
+
+    /// The part of it that lies in a range; `None` if none does.
+    pub(crate) fn part(&self, range: Range<u64>) -> Option<Self> {
+        let start = range.start.max(self.start);
+        let len = range.end.min(self.end()).checked_sub(start)?;
+        let into = start.wrapping_sub(self.start);
+        let mut part = self.clone();
+        if into > 0 {
+            let file = &self.held.file;
+            part.held = Arc::new(Held {
+                file: FileOffset::from_arc(file.arc().clone(), file.start().checked_add(into)?),
+                mappable: self.held.mappable.clone(),
+                lease: self.held.lease.clone(),
+            });
+            part.marks = self.marks.moved(into);
+        }
+        // R1: these are bytes of this region, and of the same file.
+        part.start = start;
+        part.len = len;
+        part.host = self
+            .host
+            .map_addr(|host| host.saturating_add(into as usize));
+        (len > 0).then_some(part)
+    }
+
+    /// One region of this and the next, if that goes on where this ends in every respect.
+    pub(crate) fn joined(&self, next: &Self) -> Option<Self> {
+        let (file, next_file) = (&self.held.file, &next.held.file);
+        let host = |one: &Self| one.host.addr().get() as u64;
+        let goes_on = self.end() == next.start
+            && host(self).checked_add(self.len) == Some(host(next))
+            && self.access == next.access
+            && self.held.mappable == next.held.mappable
+            && file.start().checked_add(self.len) == Some(next_file.start());
+        // R1: both lie in the linear view of the same file, one after the other.
+        goes_on.then(|| Self {
+            len: self.len.saturating_add(next.len),
+            ..self.clone()
+        })
     }
 
     /// The first guest physical address.
@@ -119,8 +167,8 @@ impl<B: Marks> SnapshotRegion<B> {
         // Neither truncates: the region lies in this process.
         let len = len.min(self.len.wrapping_sub(into)) as usize;
         let address = self.host.as_ptr().wrapping_add(into as usize);
-        // SAFETY: the bytes lie in the region, and `self`, which outlives the slice, holds the lease
-        // that keeps them mapped (R1).
+        // SAFETY: the bytes lie in the region, and `self`, which outlives the slice, holds what keeps
+        // them mapped (R1).
         unsafe {
             VolatileSlice::with_bitmap(address, len, self.marks.slice_at(into as usize), None)
         }

@@ -58,7 +58,7 @@ impl VhostTable {
     /// which it differs; when the device is detached, with an empty one.
     ///
     /// A vhost-user front end should negotiate `REPLY_ACK` and set `NEED_REPLY`
-    /// ([`Frontend::set_hdr_flags`](vhost::vhost_user::Frontend)): without it `set_mem_table` returns before
+    /// (`Frontend::set_hdr_flags` of the `vhost` crate): without it `set_mem_table` returns before
     /// the back end has read the table, so the guest may use memory that the back end doesn't have yet, and
     /// the back end memory that the guest has no more.
     ///

@@ -66,7 +66,4 @@ pub trait Sealed {
 
     #[doc(hidden)]
     fn new(map: RegionMap<Self::Marks>) -> Self;
-
-    #[doc(hidden)]
-    fn map(&self) -> &RegionMap<Self::Marks>;
 }

@@ -20,7 +20,9 @@ use support::{LOW_END, RAM_END, pc, sealed, segment, set};
 use vm_memory::{
     Bytes, GuestAddress, GuestAddressSpace, GuestMemoryBackend, GuestMemoryRegion, Permissions,
 };
-use vm_memory_adapter::{AccessView, AddressSpace, BackendSnapshot, SnapshotOptions, View};
+use vm_memory_adapter::{
+    AccessView, AddressSpace, BackendSnapshot, DirtyMarks, SnapshotOptions, View,
+};
 
 const BAR: u64 = 0x20_4000;
 const BAR_LEN: u64 = 0x4000;
@@ -223,6 +225,31 @@ fn the_dirty_bitmap_learns_of_every_write() {
         .write_obj(1_u8, 0xff)
         .unwrap();
     assert_eq!(bitmap.take(whole), [range(0x22_3000, 0x22_4000)]);
+}
+
+#[test]
+fn the_dirty_bitmap_learns_of_writes_behind_what_is_hidden() {
+    let manager = pc();
+    let whole = MemoryRange::new(0..RAM_END);
+    let bitmap = Arc::new(DirtyBitmap::new(whole).unwrap());
+    let options = SnapshotOptions::new();
+    let space = AddressSpace::<AccessView<DirtyMarks>>::attach_tracked(
+        &manager, "tracked", &options, &bitmap,
+    );
+    let space = space.unwrap();
+    for visibility in [RamVisibility::Unmapped, RamVisibility::ReadWrite] {
+        set(&manager, segment(3), visibility);
+        let memory = space.memory();
+        for page in [
+            segment(3).start() - 0x1000,
+            segment(3).end(),
+            LOW_END - 0x1000,
+        ] {
+            memory.write_obj(1_u8, at(page + 0xfff)).unwrap();
+            let marked = MemoryRange::new(page..page + 0x1000);
+            assert_eq!(bitmap.take(whole), [marked], "{visibility:?}");
+        }
+    }
 }
 
 #[test]

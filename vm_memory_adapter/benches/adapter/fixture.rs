@@ -1,15 +1,16 @@
 //! The same regions twice: as a guest's RAM with gaps, and as `GuestMemoryMmap`.
 
 use guest_memory_manager::{GuestMemoryBuilder, GuestMemoryManager, MemoryLayout, MemoryRange};
+use std::sync::Arc;
 use virtio_queue::desc::RawDescriptor;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Bytes, GuestAddress, GuestMemory, GuestMemoryAtomic, GuestMemoryMmap};
-use vm_memory_adapter::{AccessView, AddressSpace, BackendSnapshot, SnapshotOptions};
+use vm_memory_adapter::{AccessView, AddressSpace, BackendSnapshot, SnapshotOptions, ThreadSpace};
 
 /// The length of a region, and how far they are from each other.
-const REGION: u64 = 0x4000;
+pub(crate) const REGION: u64 = 0x4000;
 const STEP: u64 = 2 * REGION;
 
 /// How many addresses a pass visits.
@@ -27,33 +28,30 @@ pub(crate) struct Fixture {
     pub(crate) regions: usize,
     pub(crate) backend: AddressSpace<BackendSnapshot>,
     pub(crate) view: AddressSpace<AccessView>,
+    pub(crate) thread: ThreadSpace<AccessView>,
     pub(crate) theirs: GuestMemoryAtomic<Theirs>,
+    pub(crate) shared: Arc<Theirs>,
     addresses: Vec<u64>,
     _manager: GuestMemoryManager,
 }
 
 impl Fixture {
     pub(crate) fn new(regions: usize) -> Self {
-        let starts = || (0..regions as u64).map(|nth| nth * STEP);
-        let gaps: Vec<_> = starts()
-            .skip(1)
-            .map(|start| MemoryRange::new(start - REGION..start))
-            .collect();
-        let layout = MemoryLayout::new(regions as u64 * REGION, &gaps, None).unwrap();
-        let manager = GuestMemoryBuilder::new().build_now(&layout).unwrap();
+        let builder = GuestMemoryBuilder::new();
+        let manager = builder.build_now(&layout(regions)).unwrap();
         let options = SnapshotOptions::new();
         let backend = AddressSpace::attach(&manager, "backend", &options).unwrap();
         let view = AddressSpace::attach(&manager, "view", &options).unwrap();
-        let ranges: Vec<_> = starts()
-            .map(|start| (GuestAddress(start), REGION as usize))
-            .collect();
-        let theirs = GuestMemoryAtomic::new(Theirs::from_ranges(&ranges).unwrap());
+        let shared = Arc::new(Theirs::from_ranges(&ranges(regions)).unwrap());
+        let theirs = GuestMemoryAtomic::from(shared.clone());
         let fixture = Self {
             regions,
             addresses: random(PASS * PASSES, regions as u64),
             backend,
+            thread: view.for_this_thread(),
             view,
             theirs,
+            shared,
             _manager: manager,
         };
         fixture.fill();
@@ -89,6 +87,22 @@ impl Fixture {
         assert_eq!(walk(&mut chain_queue(), &*ours), count);
         assert_eq!(walk(&mut chain_queue(), &*theirs), count);
     }
+}
+
+/// So many regions, as a guest's RAM, with a gap behind each.
+pub(crate) fn layout(regions: usize) -> MemoryLayout {
+    let gaps: Vec<_> = ranges(regions)
+        .into_iter()
+        .map(|(start, _)| MemoryRange::new(start.0 + REGION..start.0 + STEP))
+        .collect();
+    MemoryLayout::new(regions as u64 * REGION, &gaps, None).unwrap()
+}
+
+/// The same, as vm-memory wants them.
+pub(crate) fn ranges(regions: usize) -> Vec<(GuestAddress, usize)> {
+    (0..regions as u64)
+        .map(|nth| (GuestAddress(nth * STEP), REGION as usize))
+        .collect()
 }
 
 /// Addresses of eight aligned bytes in the regions.

@@ -5,6 +5,7 @@
 //! measured one right after the other. vm-memory's against itself (A/A) says how exact that is.
 //!
 //! - [`fixture`]: the same regions twice, here and as `GuestMemoryMmap`.
+//! - [`changes`]: what an address space adds to a change of guest memory.
 //! - [`rows`]: what is measured, and the bars. [`timing`]: the pairs. [`report`]: what is printed.
 //!
 //! Without `--bench`, as `cargo test --benches` runs it, it checks that both answer alike, measures a
@@ -17,6 +18,7 @@
     reason = "a benchmark stops at the first surprise"
 )]
 
+mod changes;
 mod command_line;
 mod fixture;
 mod report;
@@ -34,7 +36,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let report = rows::measure(&options);
+    let mut report = rows::measure(&options);
+    report.changes = changes::measure(&options);
     if !options.bench {
         return ExitCode::SUCCESS;
     }

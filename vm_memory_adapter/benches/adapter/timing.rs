@@ -103,7 +103,7 @@ impl Measured {
 }
 
 /// The middle of the values; not a number where there are none.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values = values.collect::<Vec<_>>();
     values.sort_by(f64::total_cmp);
     let upper = values.get(values.len() / 2);

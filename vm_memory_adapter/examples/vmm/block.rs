@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestAddress, GuestMemory};
 
 pub(crate) const SECTOR: u64 = 512;
@@ -18,6 +19,16 @@ pub(crate) struct Buffer {
     pub(crate) len: u32,
     /// By the device.
     pub(crate) is_writable: bool,
+}
+
+impl From<&Descriptor> for Buffer {
+    fn from(descriptor: &Descriptor) -> Self {
+        Self {
+            at: descriptor.addr(),
+            len: descriptor.len(),
+            is_writable: descriptor.is_write_only(),
+        }
+    }
 }
 
 pub(crate) struct Disk {

@@ -7,42 +7,41 @@ use guest_memory_manager::{
     DmaOptions, GuestMemoryBuilder, GuestMemoryManager, MemoryLayout, MemoryRange, RamVisibility,
     SharedMemory,
 };
-use linux_loader::loader::{BzImage, KernelLoader};
-use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestAddressSpace};
-use vm_memory_adapter::{AccessView, AddressSpace, BackendSnapshot, SnapshotOptions, View};
+use vm_memory_adapter::{AccessView, AddressSpace, SnapshotOptions};
 
-const RAM: u64 = 16 << 20;
-const GAP: MemoryRange = MemoryRange::new(0xe0_0000..0xf0_0000);
+pub(crate) const RAM: u64 = 16 << 20;
+pub(crate) const GAP: MemoryRange = MemoryRange::new(0xe0_0000..0xf0_0000);
 const SPLIT: u64 = 0x40_0000;
 const PACKED: u64 = 0x50_0000;
-const SECTORS: u64 = 64;
+pub(crate) const SECTORS: u64 = 64;
 
 /// What was done.
 pub(crate) struct Seen {
-    pub(crate) kernel: u64,
-    pub(crate) requests: u64,
+    pub(crate) turns: u64,
     pub(crate) changes: u64,
 }
 
-/// Runs a disk through so many requests in each queue.
-pub(crate) fn run(requests: u64) -> Seen {
+/// The guest's memory.
+pub(crate) fn build() -> GuestMemoryManager {
     let layout = MemoryLayout::new(RAM, &[GAP], None).unwrap();
     let builder = GuestMemoryBuilder::new().x86_legacy_support(true);
-    let manager = builder.build_now(&layout).unwrap();
-    let kernel = load_kernel(&manager);
+    builder.build_now(&layout).unwrap()
+}
 
+/// Runs a disk for so many turns of each queue at least.
+pub(crate) fn run(manager: &GuestMemoryManager, turns: u64) -> Seen {
     let options = SnapshotOptions::new().reach(DmaOptions::new().include_device_memory());
-    let space = AddressSpace::<AccessView>::attach(&manager, "disk", &options).unwrap();
+    let space = AddressSpace::<AccessView>::attach(manager, "disk", &options).unwrap();
     let file = tempfile::tempfile().unwrap();
     file.set_len(SECTORS * SECTOR).unwrap();
     let disk = Disk::new(file);
     let (done, changes) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| serve(&space, &disk, &done));
-        let changer = scope.spawn(|| change(&manager, &done, &changes));
+    let turns = std::thread::scope(|scope| {
+        let device = scope.spawn(|| serve(&space, &disk, &done));
+        let changer = scope.spawn(|| change(manager, &done, &changes));
         let mut split = SplitRing {
             places: Places::from(SPLIT),
             sent: 0,
@@ -54,40 +53,22 @@ pub(crate) fn run(requests: u64) -> Seen {
         };
         // However fast that is, some changes are to come between.
         let mut turn = 0;
-        while turn < requests || changes.load(Ordering::Relaxed) < 20 {
+        while turn < turns || changes.load(Ordering::Relaxed) < 20 {
             assert!(!changer.is_finished(), "a change failed");
             use_disk(&space, &mut split, turn);
             use_disk(&space, &mut packed, turn);
             turn += 1;
         }
         done.store(true, Ordering::Relaxed);
-        Seen {
-            kernel,
-            requests: turn,
-            changes: 0,
-        }
-    })
-    .with(changes.load(Ordering::Relaxed))
-}
-
-impl Seen {
-    fn with(self, changes: u64) -> Self {
-        Self { changes, ..self }
+        device.join().unwrap();
+        changer.join().unwrap();
+        manager.detach_dma_target(space.id()).unwrap();
+        turn
+    });
+    Seen {
+        turns,
+        changes: changes.into_inner(),
     }
-}
-
-/// Loads a bzImage of a setup header and some bytes, and returns how many.
-fn load_kernel(manager: &GuestMemoryManager) -> u64 {
-    let mut image = vec![0; 1024];
-    image[0x1f1] = 1;
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x206..0x208].copy_from_slice(&0x20c_u16.to_le_bytes());
-    image[0x211] = 1;
-    image[0x214..0x218].copy_from_slice(&0x10_0000_u32.to_le_bytes());
-    image.resize(1024 + 0x1_0000, 0xf4);
-    let snapshot = BackendSnapshot::take(manager, &SnapshotOptions::new()).unwrap();
-    let loaded = BzImage::load(&*snapshot, None, &mut Cursor::new(image), None).unwrap();
-    loaded.kernel_end - loaded.kernel_load.0
 }
 
 /// The device: it asks for the present memory before each request.
@@ -112,13 +93,7 @@ fn serve(space: &AddressSpace, disk: &Disk, done: &AtomicBool) {
         let memory = space.memory();
         if let Some(chain) = split.pop_descriptor_chain(memory.clone()) {
             let head = chain.head_index();
-            let buffers: Vec<_> = chain
-                .map(|one| Buffer {
-                    at: one.addr(),
-                    len: one.len(),
-                    is_writable: one.is_write_only(),
-                })
-                .collect();
+            let buffers: Vec<_> = chain.map(|one| Buffer::from(&one)).collect();
             let written = disk.serve(&*memory, &buffers);
             split.add_used(&*memory, head, written).unwrap();
         } else if let Some(chain) = packed.pop(&*memory).unwrap() {
@@ -131,7 +106,7 @@ fn serve(space: &AddressSpace, disk: &Disk, done: &AtomicBool) {
 }
 
 /// The driver: writes a few sectors, reads them back, and now and then asks for nonsense.
-fn use_disk(space: &AddressSpace, ring: &mut impl Ring, turn: u64) {
+pub(crate) fn use_disk(space: &AddressSpace, ring: &mut impl Ring, turn: u64) {
     let memory = space.memory();
     let sector = turn % (SECTORS - 4);
     let bytes: Vec<u8> = (0..4 * SECTOR).map(|n| (n * 3 + turn) as u8).collect();
