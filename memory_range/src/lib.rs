@@ -38,7 +38,6 @@ mod aligned;
 mod error;
 #[cfg(feature = "inspect")]
 mod inspection;
-mod join;
 mod parse;
 mod range;
 mod range_map;

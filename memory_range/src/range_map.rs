@@ -1,6 +1,7 @@
 //! A map from disjoint ranges to values.
 
 mod chunks;
+mod join;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -90,7 +91,7 @@ impl<V> RangeMap<V> {
     /// Returns the entry that holds the address, whole, with its value to be changed for all of its
     /// range.
     pub fn get_mut(&mut self, addr: u64) -> Option<(MemoryRange, &mut V)> {
-        let at = self.entries.find(addr);
+        let at = self.entries.find_to_change(addr);
         let (range, value) = self.entries.get_mut(at)?;
         (range.start() <= addr).then_some((*range, value))
     }
@@ -238,12 +239,29 @@ impl<V: RangeValue> RangeMap<V> {
         if range.is_empty() {
             return;
         }
-        let at = self.entries.find(range.start());
+        let at = self.entries.find_to_change(range.start());
         match self.entries.get_mut(at) {
             // In the most frequent case, a new value for an old range, nothing has to move.
             Some((existing, slot)) if *existing == range => {
                 *slot = value;
                 return;
+            }
+            // A part from the middle of an entry: that keeps its place, and is only shortened.
+            Some((existing, slot))
+                if existing.start() < range.start() && range.end() < existing.end() =>
+            {
+                let whole = *existing;
+                let rests = MemoryRange::try_new(whole.start()..range.start())
+                    .and_then(|low| Ok((low, MemoryRange::try_new(range.end()..whole.end())?)));
+                if let Ok((low, high)) = rests {
+                    // Before the map changes: making a value may panic.
+                    let tail = value_of_part(whole, slot, high);
+                    *existing = low;
+                    let at = self.entries.find(range.start());
+                    self.entries.insert(at, (range, value));
+                    let at = self.entries.find(high.start());
+                    return self.entries.insert(at, (high, tail));
+                }
             }
             Some((existing, _)) if existing.overlaps(&range) => {}
             // Nothing is there, and its place is found.

@@ -66,8 +66,27 @@ impl<V> Chunks<V> {
 
     /// Finds the first entry that ends above the address: the one that holds it, or else the first
     /// one behind it.
+    #[inline]
     pub(super) fn find(&self, addr: u64) -> Position {
+        match self.get(self.recent) {
+            // Nothing that ends above its start is before it.
+            Some((range, _)) if range.start() == addr => self.recent,
+            _ => self.find_elsewhere(addr),
+        }
+    }
+
+    // Apart, so that whoever changes the same entry to and fro has little code to run.
+    #[inline(never)]
+    fn find_elsewhere(&self, addr: u64) -> Position {
         self.find_recent(addr).unwrap_or_else(|| self.search(addr))
+    }
+
+    /// As [`find`](Self::find), for who will change what is there.
+    #[inline]
+    pub(super) fn find_to_change(&mut self, addr: u64) -> Position {
+        let at = self.find(addr);
+        self.recent = at;
+        at
     }
 
     /// What [`find`](Self::find) returns, wherever it is.
@@ -86,7 +105,6 @@ impl<V> Chunks<V> {
 
     /// What [`find`](Self::find) returns, if it is the entry that was changed last, or the one behind
     /// it in its chunk.
-    #[inline]
     fn find_recent(&self, addr: u64) -> Option<Position> {
         let Position { chunk, index } = self.recent;
         let entries = self.chunks.get(chunk)?;
@@ -128,12 +146,38 @@ impl<V> Chunks<V> {
         }
     }
 
+    #[inline]
     pub(super) fn get(&self, at: Position) -> Option<&Entry<V>> {
         self.chunks.get(at.chunk)?.get(at.index)
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, at: Position) -> Option<&mut Entry<V>> {
         self.chunks.get_mut(at.chunk)?.get_mut(at.index)
+    }
+
+    /// Returns the position of the entry in front of the one at the position.
+    pub(super) fn before(&self, at: Position) -> Option<Position> {
+        if let Some(index) = at.index.checked_sub(1) {
+            return Some(Position { index, ..at });
+        }
+        let chunk = at.chunk.checked_sub(1)?;
+        let index = self.chunks.get(chunk)?.len().checked_sub(1)?;
+        Some(Position { chunk, index })
+    }
+
+    /// Removes the entry at the position, and has the one in front of it reach as far.
+    pub(super) fn absorb(&mut self, at: Position) {
+        let end = self.get(at).map(|(range, _)| range.end());
+        if let (Some(end), Some(before)) = (end, self.before(at))
+            && let Some((range, _)) = self.get_mut(before)
+            && let Ok(both) = MemoryRange::try_new(range.start()..end)
+        {
+            // Its start stays, and so does its place among the others.
+            *range = both;
+            self.remove(at);
+            self.recent = before;
+        }
     }
 
     /// Returns the entries from the position on that start below the address.

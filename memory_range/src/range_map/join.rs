@@ -1,6 +1,6 @@
 //! Joins two entries of a range map that meet.
 
-use crate::{MemoryRange, RangeMap, RangeValue};
+use crate::{RangeMap, RangeValue};
 
 impl<V: RangeValue> RangeMap<V> {
     /// Joins the entry that ends at `addr` with the one that starts there, if `continues` agrees.
@@ -24,20 +24,17 @@ impl<V: RangeValue> RangeMap<V> {
     /// assert_eq!(map.get(0x2000), Some((MemoryRange::new(0x1000..0x3000), &'a')));
     /// ```
     pub fn join_at(&mut self, addr: u64, continues: impl FnOnce(&V, u64, &V) -> bool) -> bool {
-        let Some((low, value)) = addr.checked_sub(1).and_then(|before| self.get(before)) else {
-            return false;
+        let at_high = self.entries.find(addr);
+        let next = match self.entries.get(at_high) {
+            Some((high, next)) if high.start() == addr => next,
+            _ => return false,
         };
-        let Some((high, next)) = self.get(addr) else {
-            return false;
-        };
-        if low.end() != addr || !continues(value, low.len(), next) {
-            return false;
+        let at_low = self.entries.before(at_high);
+        match at_low.and_then(|at| self.entries.get(at)) {
+            Some((low, value)) if low.end() == addr && continues(value, low.len(), next) => {}
+            _ => return false,
         }
-        let Ok(both) = MemoryRange::try_new(low.start()..high.end()) else {
-            return false;
-        };
-        let value = value.clone();
-        self.replace(both, value);
+        self.entries.absorb(at_high);
         true
     }
 }
@@ -45,6 +42,7 @@ impl<V: RangeValue> RangeMap<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemoryRange;
 
     fn map() -> RangeMap<u32> {
         [
@@ -80,5 +78,32 @@ mod tests {
         let whole = MemoryRange::new(0x1000..0x4000);
         assert_eq!(map.get(0x3fff), Some((whole, &1)));
         assert_eq!(map.len(), 2);
+    }
+
+    /// Splits one entry into many and joins them in some order, over many chunks.
+    #[test]
+    fn what_was_split_is_joined_again_in_any_order() {
+        const PAGES: u64 = 100;
+        let page = |number: u64| MemoryRange::new(number * 4096..(number + 1) * 4096);
+        let whole = MemoryRange::new(0..PAGES * 4096);
+        for step in [1, 3, 7, 37, 99] {
+            let mut map: RangeMap<u32> = RangeMap::new();
+            map.replace(whole, 5);
+            // Coprime with the number of pages, so that all are visited.
+            for nth in 0..PAGES {
+                map.replace(page(nth * step % PAGES), 5);
+                map.entries.check();
+            }
+            assert_eq!(map.len(), 100);
+            for nth in 0..PAGES {
+                let border = nth * step % PAGES;
+                assert_eq!(
+                    map.join_at(border * 4096, |low, _, high| low == high),
+                    border > 0
+                );
+                map.entries.check();
+            }
+            assert_eq!(map.iter().collect::<alloc::vec::Vec<_>>(), [(whole, &5)]);
+        }
     }
 }
