@@ -57,6 +57,11 @@ pub(crate) struct Interrupted {
     pub(crate) source: io::Error,
 }
 
+/// Tells backings apart without a share of any: two that exist have equal identities if and only if
+/// they are equal. That of one that is gone may become another's.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct BackingIdentity(usize);
+
 impl fmt::Display for Backing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -72,6 +77,18 @@ impl Backing {
             Self::Zeros => "zeros",
             Self::Ones => "ones",
         }
+    }
+
+    /// Returns what tells it apart from every other backing that exists.
+    #[inline]
+    pub fn identity(&self) -> BackingIdentity {
+        BackingIdentity(match self {
+            // None of them is the address of anything.
+            Self::Anonymous => 1,
+            Self::Zeros => 2,
+            Self::Ones => 3,
+            Self::Mappable(mappable) => mappable.address(),
+        })
     }
 
     /// Returns what a mapping may allow at most.

@@ -64,6 +64,16 @@ impl HostRange {
         }
     }
 
+    /// Takes all of a region.
+    pub fn whole(region: Arc<dyn MappedRegion>) -> Self {
+        let len = region.len();
+        Self {
+            region,
+            offset: 0,
+            len,
+        }
+    }
+
     /// Takes `len` bytes at `offset` of this range, with a share of the same region.
     ///
     /// # Errors
@@ -82,6 +92,28 @@ impl HostRange {
                 len,
             }),
             _ => Err(outside()),
+        }
+    }
+
+    /// Makes this the range of `len` bytes at `offset` of the same region. It costs less than a range
+    /// of its own, which takes a share of the region.
+    ///
+    /// # Errors
+    ///
+    /// When they do not lie in the region. The range is as it was.
+    pub fn move_to(&mut self, offset: u64, len: u64) -> Result<(), OutsideRegion> {
+        let region_len = self.region.len();
+        match offset.checked_add(len) {
+            Some(end) if end <= region_len => {
+                self.offset = offset;
+                self.len = len;
+                Ok(())
+            }
+            _ => Err(OutsideRegion {
+                offset,
+                len,
+                region_len,
+            }),
         }
     }
 

@@ -62,7 +62,7 @@ mod space;
 mod sys;
 
 pub use alignment::Alignment;
-pub use backing::Backing;
+pub use backing::{Backing, BackingIdentity};
 pub use decommit::DecommitError;
 
 pub use file_facts::{LenError, MappableError};

@@ -103,6 +103,19 @@ impl Mappable {
         }
     }
 
+    /// As [`from_file`](Self::from_file), of a descriptor that becomes the mappable's own, and whose
+    /// mappings are left out of core dumps and of forked children, but for those shorter than 1 MiB.
+    ///
+    /// For memory of a guest that another process made: see [`SharedMemory`](crate::SharedMemory),
+    /// which does the same for memory that can be written and that nobody can resize.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_file`](Self::from_file).
+    pub fn confidential(name: impl Into<String>, file: OwnedFd) -> Result<Self, MappableError> {
+        Self::from_owned(name.into(), file, Exclusion::DumpAndFork)
+    }
+
     /// As [`from_file`](Self::from_file), of a descriptor that becomes the mappable's own.
     pub(crate) fn from_owned(
         name: String,
@@ -162,6 +175,12 @@ impl Mappable {
     /// Takes `view` for the linear view, which was made before the file was sealed against writing.
     pub(crate) fn adopt_linear_view(&self, view: LinearView) -> Arc<LinearView> {
         Arc::clone(self.inner.linear.get_or_init(|| Arc::new(view)))
+    }
+
+    /// Returns an address that no other mappable has as long as this one exists.
+    #[inline]
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
     }
 
     /// Returns the name, which is for people only; several mappables may share it.

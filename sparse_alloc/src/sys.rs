@@ -61,6 +61,15 @@ impl Calls {
     }
 }
 
+/// Counts a call of a kind that is made only by who changes the owner's address space, of whom there
+/// is one at a time. So it takes no locked instruction, which would cost as much as some calls' own
+/// bookkeeping.
+#[inline]
+fn count_exclusive(counter: &AtomicU64) {
+    let before = counter.load(Ordering::Relaxed);
+    counter.store(before.wrapping_add(1), Ordering::Relaxed);
+}
+
 /// What a new piece of address space shows.
 #[derive(Copy, Clone, Debug)]
 pub(crate) enum Content<'a> {
@@ -193,7 +202,7 @@ unsafe fn map(
             )
         }
     };
-    calls.map.fetch_add(1, Ordering::Relaxed);
+    count_exclusive(&calls.map);
     failure_point((placement & libc::MAP_FIXED != 0).then_some((addr, len)))?;
     // SAFETY: without MAP_FIXED the kernel picks address space that nobody uses; with it, the
     // caller of this function owns what is replaced.
@@ -285,7 +294,7 @@ pub(crate) unsafe fn protect(
     len: usize,
     access: Access,
 ) -> io::Result<()> {
-    calls.protect.fetch_add(1, Ordering::Relaxed);
+    count_exclusive(&calls.protect);
     failure_point(None)?;
     // SAFETY: the caller's promise is the one asked for.
     check(unsafe { libc::mprotect(addr.as_ptr().cast(), len, protection(access)) })
