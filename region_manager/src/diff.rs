@@ -1,6 +1,7 @@
 //! Where two views differ.
 
 use crate::overlay::Shown;
+use crate::va_ops::hole;
 use crate::view::Attributes;
 use crate::{BackingHandle, Visible};
 use memory_range::MemoryRange;
@@ -34,6 +35,18 @@ impl<B> Difference<B> {
             range,
             old: None,
             new: Some((visible.attributes(), bytes)),
+        }
+    }
+
+    /// The same for what a region shows.
+    pub(crate) fn shown_anew(shown: &Shown<'_, B>) -> Self
+    where
+        B: Clone,
+    {
+        Self {
+            range: shown.range,
+            old: None,
+            new: Some((shown.attributes, fresh(shown.range, shown))),
         }
     }
 
@@ -101,7 +114,9 @@ where
         {
             let common = at.intersection(&new.range);
             self.appears_until(common.start(), new);
-            self.found.extend(between(common, (at, old), new));
+            if let Some(difference) = between(common, (at, old), new) {
+                self.found.push(difference);
+            }
             self.at = common.end();
             if at.end() > new.range.end() {
                 break;
@@ -126,7 +141,57 @@ where
     }
 }
 
+/// Compares a part of an entry with what its region shows there now, a piece after the other.
+pub(crate) struct Repainting<'e, 'f, B> {
+    at: MemoryRange,
+    old: &'e Visible<B>,
+    /// How far it has been compared.
+    to: u64,
+    /// What differs, by address.
+    found: &'f mut Vec<Difference<B>>,
+}
+
+impl<'e, 'f, B: BackingHandle> Repainting<'e, 'f, B> {
+    /// Compares from `start` on, with an entry that lies there; appends to `found`.
+    #[inline]
+    pub(crate) fn new(
+        (at, old): (MemoryRange, &'e Visible<B>),
+        start: u64,
+        found: &'f mut Vec<Difference<B>>,
+    ) -> Self {
+        Self {
+            at,
+            old,
+            to: start,
+            found,
+        }
+    }
+
+    /// This is what is visible next. It lies within the entry.
+    #[inline]
+    pub(crate) fn shown(&mut self, new: &Shown<'_, B>) {
+        self.nothing_until(new.range.start());
+        if let Some(difference) = between(new.range, (self.at, self.old), new) {
+            self.found.push(difference);
+        }
+        self.to = new.range.end();
+    }
+
+    /// Nothing is visible any more from where the comparison stands to `addr`.
+    #[inline]
+    pub(crate) fn nothing_until(&mut self, addr: u64) {
+        if let Some(range) = hole(self.to, addr) {
+            self.found.push(Difference {
+                range,
+                old: Some(self.old.attributes()),
+                new: None,
+            });
+        }
+    }
+}
+
 /// Compares what both views show in a range.
+#[inline]
 fn between<B: BackingHandle>(
     range: MemoryRange,
     (at, old): (MemoryRange, &Visible<B>),

@@ -189,7 +189,8 @@ pub trait DmaListener<B>: Send {
     fn name(&self) -> &str;
 
     /// Says whether the listener could follow a change: whether its table is long enough, for one.
-    /// Every listener is asked before anything is changed. Must change nothing.
+    /// Every listener is asked before anything is changed, and one that is registered before it maps
+    /// what there is. Must change nothing.
     ///
     /// Both lists are sorted by address. `removed` may name device memory that this listener had
     /// refused to map.

@@ -152,29 +152,35 @@ impl IntervalIndex {
         range: MemoryRange,
         mut visit: impl FnMut(MemoryRange, RegionId),
     ) {
-        // An explicit stack: the depth is O(log n) only with high probability.
-        let mut path: SmallVec<[Link; DEPTH]> = SmallVec::new();
-        let mut next = self.root;
-        loop {
-            while next != NONE {
-                let node = &self.nodes[next as usize];
-                if node.furthest <= range.start() {
-                    break;
-                }
-                path.push(next);
-                next = node.left;
-            }
-            let Some(at) = path.pop() else {
+        if !range.is_empty() {
+            self.overlapping_below(self.root, range, &mut visit);
+        }
+    }
+
+    /// The same for a tree. Recursive like the changes: the depth is that of the tree.
+    fn overlapping_below(
+        &self,
+        mut at: Link,
+        range: MemoryRange,
+        visit: &mut impl FnMut(MemoryRange, RegionId),
+    ) {
+        while let Some(node) = self.nodes.get(at as usize) {
+            if node.furthest <= range.start() {
                 return;
-            };
-            let node = &self.nodes[at as usize];
+            }
             if node.range.start() >= range.end() {
-                return;
+                at = node.left;
+                continue;
             }
-            if node.range.overlaps(&range) {
+            if let Some(left) = self.nodes.get(node.left as usize)
+                && left.furthest > range.start()
+            {
+                self.overlapping_below(node.left, range, visit);
+            }
+            if node.range.end() > range.start() {
                 visit(node.range, node.id);
             }
-            next = node.right;
+            at = node.right;
         }
     }
 

@@ -6,7 +6,7 @@ use crate::dma::Followed;
 use crate::dma_failures::DmaFailures;
 use crate::error::{StepFailure, UndoFailure};
 use crate::listener::{ListenerError, ListenerId, SlotChange};
-use crate::neighbours::{Direction, Neighbours};
+use crate::neighbours::{Direction, Neighbours, refused_before};
 use crate::{BackingHandle, FlatView, Plan, Slot, SubMapping};
 use memory_range::MemoryRange;
 use std::borrow::Cow;
@@ -18,22 +18,13 @@ pub(crate) struct Broken<B: BackingHandle> {
     pub(crate) damage: Vec<Damage<B>>,
 }
 
-/// A listener refused before anything was changed: nothing needs to be undone.
-fn before_anything<B: BackingHandle>(
-    step: &str,
-    range: MemoryRange,
-    who: &str,
-    cause: ListenerError,
-) -> Broken<B> {
-    Broken {
-        failure: Box::new(StepFailure {
-            step: step.to_owned(),
-            range,
-            who: who.to_owned(),
-            undo: Vec::new(),
-            cause,
-        }),
-        damage: Vec::new(),
+impl<B: BackingHandle> From<StepFailure> for Broken<B> {
+    /// Nothing was changed, and so nothing needs to be undone.
+    fn from(failure: StepFailure) -> Self {
+        Self {
+            failure: Box::new(failure),
+            damage: Vec::new(),
+        }
     }
 }
 
@@ -88,8 +79,12 @@ impl<B: BackingHandle> Neighbours<B> {
         view: &FlatView<B>,
     ) -> Result<(), Broken<B>> {
         let change = SlotChange::new(&plan.removed, &plan.added, &plan.gaps);
-        self.check(&change)?;
-        self.check_dma(&plan.dma_removed, &plan.dma_added)?;
+        for one in &mut self.listeners {
+            one.check(&change)?;
+        }
+        for one in &mut self.dma {
+            one.check(&plan.dma_removed, &plan.dma_added)?;
+        }
         if !plan.has_gaps() {
             return self.run_plan(plan, view);
         }
@@ -100,6 +95,7 @@ impl<B: BackingHandle> Neighbours<B> {
     }
 
     fn run_plan(&mut self, plan: &Plan<B>, view: &FlatView<B>) -> Result<(), Broken<B>> {
+        self.acted |= plan.step_count() != 0;
         let mut made = 0_usize;
         let done = match self.take_steps(plan, &mut made) {
             Ok(()) => {
@@ -165,37 +161,6 @@ impl<B: BackingHandle> Neighbours<B> {
         Ok(())
     }
 
-    /// Asks every listener that slots are taken from or given to whether it could follow.
-    fn check(&mut self, change: &SlotChange<'_>) -> Result<(), Broken<B>> {
-        let mut slots = change.removed().iter().chain(change.added());
-        let Some(range) = slots.next().map(|slot| slot.range) else {
-            return Ok(());
-        };
-        for one in &mut self.listeners {
-            one.listener.check(change).map_err(|cause| {
-                before_anything("check the change", range, one.listener.name(), cause)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Asks every DMA listener whether it could follow.
-    fn check_dma(
-        &mut self,
-        removed: &[SubMapping<B>],
-        added: &[SubMapping<B>],
-    ) -> Result<(), Broken<B>> {
-        let Some(range) = removed.iter().chain(added).next().map(|one| one.range) else {
-            return Ok(());
-        };
-        for one in &mut self.dma {
-            one.listener.check(removed, added).map_err(|cause| {
-                before_anything("check the change", range, one.listener.name(), cause)
-            })?;
-        }
-        Ok(())
-    }
-
     /// Has every listener keep the gaps out of sight, or none.
     fn pause(&mut self, change: &SlotChange<'_>) -> Result<(), Broken<B>> {
         let range = change.gaps().first().copied().unwrap_or_default();
@@ -204,9 +169,9 @@ impl<B: BackingHandle> Neighbours<B> {
                 break;
             };
             if let Err(cause) = one.listener.pause(change) {
-                let broken = before_anything("pause", range, one.listener.name(), cause);
+                let failure = refused_before("pause", range, one.name(), cause);
                 self.resume(index);
-                return Err(broken);
+                return Err(failure.into());
             }
         }
         Ok(())
@@ -363,6 +328,7 @@ impl<B: BackingHandle> Neighbours<B> {
         if damage.is_empty() {
             return;
         }
+        self.acted = true;
         let pending = std::mem::take(damage);
         self.make_or_leave(pending.into_iter().map(|one| one.call), damage);
         self.keep_refused();

@@ -4,6 +4,7 @@ use crate::borders::Borders;
 use crate::diff::Difference;
 use memory_range::sorted::{Piece, walk};
 use memory_range::{MemoryRange, RangeMap};
+use std::cell::Cell;
 
 /// Something that listeners hold for a range: a slot, or a sub-mapping.
 ///
@@ -36,7 +37,43 @@ pub(crate) trait Held<B>: Clone {
 /// every visible page lies in one.
 #[derive(Clone, Debug)]
 pub(crate) struct Ledger<T> {
-    held: RangeMap<T>,
+    held: RangeMap<Entry<T>>,
+}
+
+/// What is held, and what is known of its range.
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    held: T,
+    /// The version of the borders in which its start was found to be one, and none to lie strictly
+    /// inside it: then whatever comes in its place is neither cut nor joined with what lies before,
+    /// and borders need not be searched again. Most changes go to and fro in the same places.
+    alone_in: Cell<Option<u64>>,
+}
+
+impl<T> Entry<T> {
+    fn new(held: T) -> Self {
+        Self {
+            held,
+            alone_in: Cell::new(None),
+        }
+    }
+
+    fn is_alone<B>(&self, borders: &Borders) -> bool
+    where
+        T: Held<B>,
+    {
+        let version = Some(borders.version());
+        if self.alone_in.get() == version {
+            return true;
+        }
+        let range = self.held.range();
+        let alone = borders.contains(range.start())
+            && borders.between(range.start(), range.end()).next().is_none();
+        if alone {
+            self.alone_in.set(version);
+        }
+        alone
+    }
 }
 
 impl<T> Default for Ledger<T> {
@@ -50,7 +87,7 @@ impl<T> Default for Ledger<T> {
 impl<T> Ledger<T> {
     /// Every entry, by address.
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + Clone {
-        self.held.iter().map(|(_, held)| held)
+        self.held.iter().map(|(_, entry)| &entry.held)
     }
 
     /// The number of entries.
@@ -84,10 +121,10 @@ impl<T> Ledger<T> {
             .iter()
             .filter(|difference| T::differs(difference));
         for difference in affected.clone() {
-            for (range, held) in self.held.overlapping(difference.range) {
+            for (range, entry) in self.held.overlapping(difference.range) {
                 // One entry may reach into several differences.
                 if removed.last().is_none_or(|last| last.range() != range) {
-                    removed.push(held.clone());
+                    removed.push(entry.held.clone());
                 }
             }
         }
@@ -108,8 +145,8 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Plans what most changes are: each difference is about just the range of one entry. Tells
-    /// whether it was so.
+    /// Plans what most changes are: each difference is about just the range of one entry, or is where
+    /// nothing was visible. Tells whether it was so.
     fn plan_one_for_one<B>(
         &self,
         differences: &[Difference<B>],
@@ -125,21 +162,30 @@ impl<T> Ledger<T> {
         let mut entries = None;
         for difference in differences.iter().filter(|one| T::differs(one)) {
             let range = difference.range;
-            let held = match entries.as_mut().and_then(Iterator::next) {
-                Some((at, held)) if at == range => held,
+            if difference.old.is_none() {
+                // Entries lie where something is visible, and nowhere else.
+                if let Some(after) = T::after(difference, range, None) {
+                    cut_or_join(after, borders, added);
+                }
+                continue;
+            }
+            let entry = match entries.as_mut().and_then(Iterator::next) {
+                Some((at, entry)) if at == range => entry,
                 _ => match self.held.get_exact(range) {
                     None => return false,
-                    Some(held) => {
+                    Some(entry) => {
                         let rest = MemoryRange::try_new(range.end()..end);
                         let rest = rest.ok().filter(|rest| !rest.is_empty());
                         entries = rest.map(|rest| self.held.overlapping(rest));
-                        held
+                        entry
                     }
                 },
             };
-            removed.push(held.clone());
-            if let Some(after) = T::after(difference, range, Some(held)) {
-                cut_or_join(after, borders, added);
+            removed.push(entry.held.clone());
+            match T::after(difference, range, Some(&entry.held)) {
+                Some(after) if entry.is_alone(borders) => added.push(after),
+                Some(after) => cut_or_join(after, borders, added),
+                None => {}
             }
         }
         true
@@ -150,6 +196,19 @@ impl<T> Ledger<T> {
     where
         T: Held<B>,
     {
+        if removed.len() == added.len()
+            && removed
+                .iter()
+                .zip(added)
+                .all(|(old, new)| old.range() == new.range())
+        {
+            for new in added {
+                if let Some((_, entry)) = self.held.get_mut(new.range().start()) {
+                    entry.held = new.clone();
+                }
+            }
+            return;
+        }
         for old in removed {
             // What is only replaced needs no other place.
             let range = old.range();
@@ -162,9 +221,9 @@ impl<T> Ledger<T> {
         for new in added {
             let range = new.range();
             match self.held.get_mut(range.start()) {
-                Some((at, held)) if at == range => *held = new.clone(),
+                Some((at, entry)) if at == range => entry.held = new.clone(),
                 _ => {
-                    let free = self.held.insert(range, new.clone());
+                    let free = self.held.insert(range, Entry::new(new.clone()));
                     debug_assert!(free.is_ok(), "entries don't overlap");
                 }
             }

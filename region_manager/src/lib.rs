@@ -68,6 +68,7 @@ mod plan;
 mod reason;
 mod recording;
 mod region;
+mod registration;
 mod sink;
 mod slab;
 mod slots;

@@ -71,7 +71,12 @@ pub trait RegionListener: Send {
     fn name(&self) -> &str;
 
     /// Says whether the listener could follow a change: whether its budget of slots suffices, for
-    /// one. Every listener is asked before anything is changed. Must change nothing.
+    /// one. Must change nothing.
+    ///
+    /// Every listener is asked once for each change that is about slots, in the order of
+    /// registration, before anything is changed. Registering a listener is such a change, too: the
+    /// new one is asked last and is given all slots, and the others are asked about a change of
+    /// none, whatever they answer.
     ///
     /// # Errors
     ///

@@ -3,12 +3,11 @@
 use crate::change_lock::{ChangeGuard, ChangeLock, LockError};
 use crate::damage::{self, Damage};
 use crate::diff::Difference;
-use crate::dma::{DmaFailure, DmaListener, SubMapping};
-use crate::error::{AddListenerError, CommitError, RemoveListenerError};
+use crate::dma::{DmaFailure, SubMapping};
+use crate::error::CommitError;
 use crate::ledger::Ledger;
-use crate::listener::{ListenerId, RegionListener};
-use crate::neighbours::{Neighbours, Registered, RegisteredDma};
-use crate::plan::Present;
+use crate::neighbours::Neighbours;
+use crate::plan::{Edited, Present};
 use crate::reason::Reason;
 use crate::table::{Edits, RegionTable};
 use crate::{BackingHandle, FlatView, MappingSink, Plan, Slot, Transaction};
@@ -20,13 +19,13 @@ use std::time::{Duration, Instant};
 
 /// A change of as many steps is timed, whatever else is said: beside them two looks at the clock are
 /// nothing.
-const TIMED_STEPS: usize = 8;
+const TIMED_STEPS: usize = 32;
 
 /// Owns the regions of one flat view, and keeps a sink and any number of listeners in step.
 ///
 /// All methods take `&self` and may be called from any thread; changes wait for one another.
 pub struct RegionManager<B: BackingHandle> {
-    state: ChangeLock<State<B>>,
+    pub(crate) state: ChangeLock<State<B>>,
     pub(crate) time_changes: Arc<AtomicBool>,
     /// In nanoseconds.
     inspection_hold: AtomicU64,
@@ -41,7 +40,7 @@ pub(crate) struct State<B: BackingHandle> {
     /// Kept only while there are DMA listeners.
     pub(crate) dma: Option<Ledger<SubMapping<B>>>,
     pub(crate) neighbours: Neighbours<B>,
-    next_listener: u64,
+    pub(crate) next_listener: u64,
     pub(crate) damage: Vec<Damage<B>>,
     pub(crate) counters: Counters,
     pub(crate) last_plan: Option<Arc<Plan<B>>>,
@@ -52,7 +51,7 @@ pub(crate) struct State<B: BackingHandle> {
     pub(crate) last_failure: Option<Arc<Failed>>,
     time_changes: Arc<AtomicBool>,
     /// The plan before the last, whose memory the next one takes if nobody looks at it any more.
-    spare_plan: Arc<Plan<B>>,
+    spare_plan: Option<Arc<Plan<B>>>,
     /// Memory for the next change.
     differences: Vec<Difference<B>>,
 }
@@ -110,7 +109,7 @@ impl<B: BackingHandle> RegionManager<B> {
                 last_took: None,
                 last_failure: None,
                 time_changes,
-                spare_plan: Arc::default(),
+                spare_plan: None,
                 differences: Vec::new(),
             }),
         })
@@ -123,90 +122,6 @@ impl<B: BackingHandle> RegionManager<B> {
     /// This thread is inside a change already, or an earlier one was broken off by a panic.
     pub fn transaction(&self) -> Result<Transaction<'_, B>, LockError> {
         Ok(Transaction::new(self.state.lock()?))
-    }
-
-    /// Registers a listener and gives it every slot there is.
-    ///
-    /// # Errors
-    ///
-    /// The listener refused a slot: those it had been given are taken from it again, and it
-    /// is dropped. Or an earlier change is not undone yet in some range.
-    pub fn add_listener(
-        &self,
-        listener: Box<dyn RegionListener>,
-    ) -> Result<ListenerId, AddListenerError> {
-        let mut state = self.state.lock()?;
-        let state = &mut *state;
-        state.repair()?;
-        let id = state.next_listener();
-        let neighbours = &mut state.neighbours;
-        neighbours.listeners.push(Registered { id, listener });
-        let slots: Vec<Slot> = state.slots.iter().copied().collect();
-        // What can't be taken from it again goes with it: it is the listener that must let go
-        // when it is dropped.
-        if let Err(broken) = neighbours.replay(id, &slots) {
-            neighbours.listeners.retain(|one| one.id != id);
-            return Err((*broken.failure).into());
-        }
-        Ok(id)
-    }
-
-    /// Registers a DMA listener and has it map every sub-mapping there is.
-    ///
-    /// While there is no DMA listener, no sub-mappings are kept, and changes cost nothing for them.
-    ///
-    /// # Errors
-    ///
-    /// The listener could not map RAM: what it had mapped is unmapped again, and it is dropped. Or
-    /// an earlier change is not undone yet in some range. Device memory that it could not map is no
-    /// error, and is among the [`dma_failures`](Self::dma_failures).
-    pub fn add_dma_listener(
-        &self,
-        listener: Box<dyn DmaListener<B>>,
-    ) -> Result<ListenerId, AddListenerError> {
-        let mut state = self.state.lock()?;
-        let state = &mut *state;
-        state.repair()?;
-        let id = state.next_listener();
-        let ledger = match state.dma.take() {
-            Some(ledger) => ledger,
-            None => state.sub_mappings(),
-        };
-        let neighbours = &mut state.neighbours;
-        neighbours.dma.push(RegisteredDma::new(id, listener));
-        let done = neighbours.replay_dma(id, ledger.iter());
-        state.dma = Some(ledger);
-        if let Err(broken) = done {
-            state.take_dma_listener(id);
-            return Err((*broken.failure).into());
-        }
-        Ok(id)
-    }
-
-    /// Takes a listener of either sort out and has it give up what it holds.
-    ///
-    /// # Errors
-    ///
-    /// No listener has this id; or it could not give up some of what it held, and is gone all the
-    /// same.
-    pub fn remove_listener(&self, id: ListenerId) -> Result<(), RemoveListenerError> {
-        let mut state = self.state.lock()?;
-        let state = &mut *state;
-        let listeners = &mut state.neighbours.listeners;
-        // Still under the lock, so that no change runs while it lets go.
-        let (name, detached) = match listeners.iter().position(|one| one.id == id) {
-            Some(index) => {
-                let listener = listeners.remove(index).listener;
-                (listener.name().to_owned(), listener.detach())
-            }
-            None => {
-                let found = state.take_dma_listener(id);
-                let one = found.ok_or(RemoveListenerError::Unknown { id: id.0 })?;
-                (one.listener.name().to_owned(), one.listener.detach())
-            }
-        };
-        state.damage.retain(|one| one.call.listener() != Some(id));
-        detached.map_err(|source| RemoveListenerError::Detach { name, source })
     }
 
     /// Copies the flat view.
@@ -263,7 +178,7 @@ impl<B: BackingHandle> RegionManager<B> {
 
     /// Says whether inspection shall tell how long the last change took, however small it was.
     ///
-    /// Off at first, and then only changes of eight steps or more are timed: two looks at the clock cost
+    /// Off at first, and then only changes of 32 steps or more are timed: two looks at the clock cost
     /// more than most of what else a small change does. Inspection can switch it, as `time_changes`.
     pub fn time_changes(&self, time: bool) {
         self.time_changes.store(time, Ordering::Relaxed);
@@ -295,9 +210,13 @@ impl<B: BackingHandle> State<B> {
     pub(crate) fn plan(&self) -> Plan<B> {
         let mut dirty = self.edits.dirty.clone();
         dirty.sort_unstable();
+        let edited = Edited {
+            ranges: &dirty,
+            winners_stay: !self.edits.winners_change,
+        };
         let mut plan = Plan::default();
         let mut differences = Vec::new();
-        plan.compute(&mut differences, &self.table, &self.present(), &dirty);
+        plan.compute(&mut differences, &self.table, &self.present(), edited);
         plan
     }
 
@@ -311,51 +230,52 @@ impl<B: BackingHandle> State<B> {
 
     /// Plans, applies, and publishes the open transaction. The regions are as edited; the caller
     /// takes the edits back if this fails.
-    pub(crate) fn commit(&mut self) -> Result<Arc<Plan<B>>, CommitError> {
-        let mut next = std::mem::take(&mut self.spare_plan);
-        if Arc::strong_count(&next) > 1 {
-            next = Arc::default();
-        }
+    pub(crate) fn commit(&mut self) -> Result<(), CommitError> {
+        let spare = self.spare_plan.take();
+        let mut next = spare
+            .filter(|plan| Arc::strong_count(plan) == 1)
+            .unwrap_or_default();
         let mut differences = std::mem::take(&mut self.differences);
         self.edits.dirty.sort_unstable();
+        let edited = Edited {
+            ranges: &self.edits.dirty,
+            winners_stay: !self.edits.winners_change,
+        };
         let plan = Arc::make_mut(&mut next);
-        plan.compute(
-            &mut differences,
-            &self.table,
-            &self.present(),
-            &self.edits.dirty,
-        );
-        let done = self.apply(plan, &differences);
+        plan.compute(&mut differences, &self.table, &self.present(), edited);
+        let done = self.apply(plan, &mut differences);
+        self.neighbours.end_change();
         differences.clear();
         self.differences = differences;
         match done {
             Ok(()) => {
                 self.last_reason = self.edits.reason;
-                let last = self.last_plan.replace(next.clone());
-                self.spare_plan = last.unwrap_or_default();
-                Ok(next)
+                self.spare_plan = self.last_plan.replace(next);
+                Ok(())
             }
             Err(error) => {
-                self.spare_plan = next;
-                self.counters.failed_changes += 1;
-                self.last_failure = Some(Arc::new(self.failed(&error)));
+                self.spare_plan = Some(next);
+                self.note_failure(&error);
                 Err(error)
             }
         }
     }
 
-    fn apply(&mut self, plan: &Plan<B>, differences: &[Difference<B>]) -> Result<(), CommitError> {
+    #[cold]
+    #[inline(never)]
+    fn note_failure(&mut self, error: &CommitError) {
+        self.counters.failed_changes += 1;
+        self.last_failure = Some(Arc::new(self.failed(error)));
+    }
+
+    /// Carries a plan out and publishes it. The view takes over the handles in the differences.
+    fn apply(
+        &mut self,
+        plan: &Plan<B>,
+        differences: &mut [Difference<B>],
+    ) -> Result<(), CommitError> {
         if !self.damage.is_empty() {
-            self.neighbours.repair(&mut self.damage);
-            let slots = plan.removed.iter().chain(&plan.added);
-            let dma = plan.dma_removed.iter().chain(&plan.dma_added);
-            let ranges = slots
-                .map(|slot| slot.range)
-                .chain(dma.map(|mapping| mapping.range))
-                .chain(differences.iter().map(|difference| difference.range));
-            if let Some(range) = damage::in_the_way(&self.damage, ranges) {
-                return Err(CommitError::Damaged { range });
-            }
+            self.mend(plan, differences)?;
         }
         let timed = plan.step_count() >= TIMED_STEPS || self.time_changes.load(Ordering::Relaxed);
         let since = timed.then(Instant::now);
@@ -369,7 +289,9 @@ impl<B: BackingHandle> State<B> {
             let region = difference
                 .attributes()
                 .and_then(|new| self.table.get(new.region).ok()?.mapped_range());
-            self.view.apply(difference, region.unwrap_or_default());
+            let new = difference.new.take();
+            self.view
+                .apply(difference.range, new, region.unwrap_or_default());
         }
         self.slots.update::<B>(&plan.removed, &plan.added);
         if let Some(dma) = &mut self.dma {
@@ -383,6 +305,23 @@ impl<B: BackingHandle> State<B> {
         self.counters.slots_removed += plan.removed.len() as u64;
         self.counters.slots_added += plan.added.len() as u64;
         Ok(())
+    }
+
+    /// Mends what an earlier change left; fails if a plan would work on what cannot be mended.
+    #[cold]
+    #[inline(never)]
+    fn mend(&mut self, plan: &Plan<B>, differences: &[Difference<B>]) -> Result<(), CommitError> {
+        self.neighbours.repair(&mut self.damage);
+        let slots = plan.removed.iter().chain(&plan.added);
+        let dma = plan.dma_removed.iter().chain(&plan.dma_added);
+        let ranges = slots
+            .map(|slot| slot.range)
+            .chain(dma.map(|mapping| mapping.range))
+            .chain(differences.iter().map(|difference| difference.range));
+        match damage::in_the_way(&self.damage, ranges) {
+            Some(range) => Err(CommitError::Damaged { range }),
+            None => Ok(()),
+        }
     }
 
     /// Describes a change that failed. The regions are still as edited.
@@ -399,49 +338,5 @@ impl<B: BackingHandle> State<B> {
             reason: self.edits.reason.describe(name),
             error: text,
         }
-    }
-
-    /// Mends what an earlier change left, before a listener is given anything: it must not lie over
-    /// host addresses that don't show what the view says.
-    fn repair(&mut self) -> Result<(), AddListenerError> {
-        self.neighbours.repair(&mut self.damage);
-        match self.damage.first() {
-            Some(left) => Err(AddListenerError::Damaged {
-                range: left.call.range(),
-            }),
-            None => Ok(()),
-        }
-    }
-
-    fn next_listener(&mut self) -> ListenerId {
-        let id = ListenerId(self.next_listener);
-        self.next_listener = self.next_listener.saturating_add(1);
-        id
-    }
-
-    /// Computes the sub-mappings of the present view.
-    fn sub_mappings(&self) -> Ledger<SubMapping<B>> {
-        let appeared: Vec<Difference<B>> = self
-            .view
-            .iter()
-            .map(|(range, visible)| Difference::appeared(range, visible))
-            .collect();
-        let mut ledger = Ledger::default();
-        let (mut removed, mut added) = (Vec::new(), Vec::new());
-        ledger.plan(&appeared, self.table.borders(), &mut removed, &mut added);
-        ledger.update(&removed, &added);
-        ledger
-    }
-
-    /// Takes a DMA listener out, and the ledger with the last one.
-    fn take_dma_listener(&mut self, id: ListenerId) -> Option<RegisteredDma<B>> {
-        let neighbours = &mut self.neighbours;
-        let index = neighbours.dma.iter().position(|one| one.id == id)?;
-        neighbours.failures.forget(id);
-        let one = neighbours.dma.remove(index);
-        if neighbours.dma.is_empty() {
-            self.dma = None;
-        }
-        Some(one)
     }
 }

@@ -3,9 +3,11 @@
 use crate::call::Call;
 use crate::dma::{DmaFailure, DmaListener, Followed};
 use crate::dma_failures::DmaFailures;
-use crate::listener::{ListenerError, ListenerId, RegionListener};
+use crate::error::StepFailure;
+use crate::listener::{ListenerError, ListenerId, RegionListener, SlotChange};
 use crate::region::MemoryKind;
 use crate::{BackingHandle, MappingSink, SubMapping};
+use memory_range::MemoryRange;
 
 /// A slot listener with its id.
 pub(crate) struct Registered {
@@ -30,13 +32,52 @@ pub(crate) struct Neighbours<B> {
     pub(crate) failures: DmaFailures<B>,
     /// What they refused in the change that is going on.
     pub(crate) refused: DmaFailures<B>,
+    pub(crate) end_of_change: Option<EndOfChange>,
+    /// Whether anybody was told anything since it was last said that a change is over.
+    pub(crate) acted: bool,
 }
+
+/// Hears that a change is over.
+type EndOfChange = Box<dyn Fn() + Send + Sync>;
 
 /// Whether a host address operation may draw on what is held back for undoing.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Direction {
     Forward,
     Undo,
+}
+
+impl Registered {
+    /// Asks the listener whether it could follow a change that takes slots or gives some.
+    pub(crate) fn check(&mut self, change: &SlotChange<'_>) -> Result<(), StepFailure> {
+        let Some(slot) = change.removed().iter().chain(change.added()).next() else {
+            return Ok(());
+        };
+        let checked = self.listener.check(change);
+        checked.map_err(|cause| refused_before("check the change", slot.range, self.name(), cause))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        self.listener.name()
+    }
+}
+
+/// A listener refused before anything was changed: nothing needs to be undone.
+#[cold]
+#[inline(never)]
+pub(crate) fn refused_before(
+    step: &str,
+    range: MemoryRange,
+    who: &str,
+    cause: ListenerError,
+) -> StepFailure {
+    StepFailure {
+        step: step.to_owned(),
+        range,
+        who: who.to_owned(),
+        undo: Vec::new(),
+        cause,
+    }
 }
 
 impl<B> RegisteredDma<B> {
@@ -46,6 +87,27 @@ impl<B> RegisteredDma<B> {
             listener,
             told: false,
         }
+    }
+
+    /// Asks the listener whether it could follow a change that unmaps or maps something.
+    pub(crate) fn check(
+        &mut self,
+        removed: &[SubMapping<B>],
+        added: &[SubMapping<B>],
+    ) -> Result<(), StepFailure> {
+        let Some(first) = removed.iter().chain(added).next() else {
+            return Ok(());
+        };
+        let checked = self.listener.check(removed, added);
+        checked.map_err(|cause| {
+            refused_before("check the change", first.range, self.listener.name(), cause)
+        })
+    }
+
+    /// The same for one that is new and shall map all that there is.
+    pub(crate) fn checked(mut self, mappings: &[SubMapping<B>]) -> Result<Self, StepFailure> {
+        self.check(&[], mappings)?;
+        Ok(self)
     }
 
     pub(crate) fn unmap(&mut self, mapping: &SubMapping<B>) -> Result<(), ListenerError> {
@@ -89,7 +151,36 @@ impl<B: BackingHandle> Neighbours<B> {
             dma: Vec::new(),
             failures: DmaFailures::default(),
             refused: DmaFailures::default(),
+            end_of_change: None,
+            acted: false,
         }
+    }
+
+    /// Says that a change is over, if it told anybody anything.
+    pub(crate) fn end_change(&mut self) {
+        if std::mem::take(&mut self.acted)
+            && let Some(hook) = &self.end_of_change
+        {
+            hook();
+        }
+    }
+
+    /// Asks a slot listener that is new whether it could hold what there is.
+    ///
+    /// Those that are there already are asked about a change of nothing, before it, as they are for
+    /// any other change: listeners that share a budget tell one change from the next by that.
+    pub(crate) fn check_new(
+        &mut self,
+        new: &mut Registered,
+        change: &SlotChange<'_>,
+    ) -> Result<(), StepFailure> {
+        if !change.added().is_empty() {
+            for one in &mut self.listeners {
+                // It is given nothing, and so it has nothing to refuse.
+                let _ = one.listener.check(&SlotChange::new(&[], &[], &[]));
+            }
+        }
+        new.check(change)
     }
 
     /// Makes one call. A DMA listener that is gone holds nothing that could be taken or given.

@@ -19,14 +19,6 @@ pub(crate) struct Shown<'a, B> {
     pub(crate) offset: u64,
 }
 
-impl<B> Clone for Shown<'_, B> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<B> Copy for Shown<'_, B> {}
-
 /// A range in which one region wins.
 struct Won<'a, B> {
     range: MemoryRange,
@@ -56,33 +48,63 @@ impl<'a, B: BackingHandle> Won<'a, B> {
         })
     }
 
-    /// The parts of the region's mappings that lie in the range.
-    fn shown(&self) -> impl Iterator<Item = Shown<'a, B>> {
-        let Self {
-            range,
-            id,
-            region,
-            params,
-            mappings,
-            from,
-        } = *self;
-        let inside = range
-            .shifted_down(params.gpa)
-            .and_then(|inside| inside.shifted(from))
-            .unwrap_or(MemoryRange::EMPTY);
-        mappings
-            .overlapping(inside)
-            .filter_map(move |(whole, mapping)| {
-                let part = whole.intersection(&inside);
-                let skipped = part.start().saturating_sub(whole.start());
-                Some(Shown {
-                    range: part.shifted_down(from)?.shifted(params.gpa)?,
-                    attributes: Attributes::new(id, region, &params, mapping.access),
-                    backing: &mapping.backing,
-                    // Does not wrap: offset + length was checked when the mapping was added.
-                    offset: mapping.offset.wrapping_add(skipped),
-                })
-            })
+    /// Calls `show` with the parts of the region's mappings that lie in the range.
+    #[inline]
+    fn show(&self, show: &mut (impl FnMut(&Shown<'a, B>) + ?Sized)) {
+        let Some(inside) = self
+            .range
+            .shifted_down(self.params.gpa)
+            .and_then(|inside| inside.shifted(self.from))
+        else {
+            return;
+        };
+        // One mapping throughout is the most frequent case, and needs no walk.
+        match self.mappings.first_overlapping(inside) {
+            Some(found) if found.0.contains(&inside) => self.show_part(inside, found, show),
+            Some(_) => {
+                for found in self.mappings.overlapping(inside) {
+                    self.show_part(found.0.intersection(&inside), found, show);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The same for a part of a mapping, by offsets among the mappings.
+    #[inline]
+    fn show_part(
+        &self,
+        part: MemoryRange,
+        (whole, mapping): (MemoryRange, &'a Mapping<B>),
+        show: &mut (impl FnMut(&Shown<'a, B>) + ?Sized),
+    ) {
+        let skipped = part.start().saturating_sub(whole.start());
+        let shifted = part.shifted_down(self.from);
+        if let Some(range) = shifted.and_then(|part| part.shifted(self.params.gpa)) {
+            show(&Shown {
+                range,
+                attributes: Attributes::new(self.id, self.region, &self.params, mapping.access),
+                backing: &mapping.backing,
+                // Does not wrap: offset + length was checked when the mapping was added.
+                offset: mapping.offset.wrapping_add(skipped),
+            });
+        }
+    }
+}
+
+/// Calls `show` with all that is to be visible in `range`, by address, where it is known that this
+/// region wins.
+#[inline]
+pub(crate) fn show_winner<'a, B: BackingHandle>(
+    table: &'a RegionTable<B>,
+    range: MemoryRange,
+    winner: RegionId,
+    mut show: impl FnMut(&Shown<'a, B>),
+) {
+    if let Ok(region) = table.get(winner)
+        && let Some(won) = Won::new(table, range, winner, region)
+    {
+        won.show(&mut show);
     }
 }
 
@@ -93,7 +115,7 @@ impl<'a, B: BackingHandle> Won<'a, B> {
 pub(crate) fn overlay<'a, B: BackingHandle>(
     table: &'a RegionTable<B>,
     range: MemoryRange,
-    mut show: impl FnMut(Shown<'a, B>),
+    show: &mut dyn FnMut(&Shown<'a, B>),
 ) {
     let mut candidates: SmallVec<[Candidate<'a, B>; 4]> = SmallVec::new();
     table.mapped_in(range, |at, id, region| {
@@ -101,7 +123,7 @@ pub(crate) fn overlay<'a, B: BackingHandle>(
     });
     let mut won = |range, candidate: &Candidate<'a, B>| {
         if let Some(won) = Won::new(table, range, candidate.id, candidate.region) {
-            won.shown().for_each(&mut show);
+            won.show(show);
         }
     };
     // Most changes are about one region that wins throughout.

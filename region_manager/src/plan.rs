@@ -1,12 +1,12 @@
 //! The operations that lead from the present state to the next, as a value.
 
-use crate::diff::{Comparison, Difference};
+use crate::diff::{Comparison, Difference, Repainting};
 use crate::dma::SubMapping;
 use crate::ledger::Ledger;
 use crate::slots::{self, Slot};
 use crate::table::RegionTable;
-use crate::va_ops::{self, VaOp};
-use crate::{BackingHandle, FlatView, overlay};
+use crate::va_ops::{self, VaOp, hole};
+use crate::{BackingHandle, FlatView, Visible, overlay};
 use inspect::Inspect;
 use memory_range::{MemoryRange, sorted};
 use std::fmt;
@@ -67,25 +67,104 @@ pub(crate) struct Present<'a, B> {
     pub(crate) dma: Option<&'a Ledger<SubMapping<B>>>,
 }
 
+/// Where regions were edited, and how.
+#[derive(Copy, Clone)]
+pub(crate) struct Edited<'a> {
+    /// Sorted by start.
+    pub(crate) ranges: &'a [MemoryRange],
+    /// Whether no region came to lie anywhere, or went: then who wins where is as it was.
+    pub(crate) winners_stay: bool,
+}
+
+/// Finds what differs in a range by asking all regions that lie there.
+fn overlay_anew<B: BackingHandle>(
+    differences: &mut Vec<Difference<B>>,
+    table: &RegionTable<B>,
+    view: &FlatView<B>,
+    range: MemoryRange,
+) {
+    match view.first_overlapping(range) {
+        // Most changes are about one entry, or about a place where nothing is visible.
+        Some(entry) if entry.0.contains(&range) => {
+            let mut painting = Repainting::new(entry, range.start(), differences);
+            overlay::overlay(table, range, &mut |shown| painting.shown(shown));
+            painting.nothing_until(range.end());
+        }
+        None => overlay::overlay(table, range, &mut |shown| {
+            differences.push(Difference::shown_anew(shown));
+        }),
+        Some(_) => {
+            let old = view.overlapping(range);
+            let mut comparison = Comparison::new(old, range.start(), differences);
+            overlay::overlay(table, range, &mut |shown| comparison.shown(shown));
+            comparison.nothing_until(range.end());
+        }
+    }
+}
+
+/// Finds what differs in a range where the same regions win as before: an entry of the view tells
+/// which one does, and no other needs to be looked at. Who wins in a hole it does not tell.
+fn repaint<B: BackingHandle>(
+    differences: &mut Vec<Difference<B>>,
+    table: &RegionTable<B>,
+    view: &FlatView<B>,
+    range: MemoryRange,
+) {
+    // One entry as a whole is the most frequent case, and needs no walk.
+    if let Some(entry) = view.first_overlapping(range)
+        && entry.0 == range
+    {
+        return repaint_part(differences, table, entry, range);
+    }
+    let mut hole_from = range.start();
+    for entry in view.overlapping(range) {
+        let part = entry.0.intersection(&range);
+        if let Some(hole) = hole(hole_from, part.start()) {
+            overlay_anew(differences, table, view, hole);
+        }
+        repaint_part(differences, table, entry, part);
+        hole_from = part.end();
+    }
+    if let Some(hole) = hole(hole_from, range.end()) {
+        overlay_anew(differences, table, view, hole);
+    }
+}
+
+/// The same for a part of an entry.
+fn repaint_part<B: BackingHandle>(
+    differences: &mut Vec<Difference<B>>,
+    table: &RegionTable<B>,
+    entry: (MemoryRange, &Visible<B>),
+    part: MemoryRange,
+) {
+    let mut painting = Repainting::new(entry, part.start(), differences);
+    overlay::show_winner(table, part, entry.1.region, |shown| painting.shown(shown));
+    painting.nothing_until(part.end());
+}
+
 impl<B: BackingHandle> Plan<B> {
     /// Plans the way from what is at present to what the regions in `table` say, in place of what
     /// this plan held. Writes into `differences` where the flat view will differ.
     ///
-    /// Looks only at the `dirty` ranges, sorted by start, outside which nothing differs.
+    /// Looks only at the ranges that were edited, sorted by start, outside which nothing differs.
     pub(crate) fn compute(
         &mut self,
         differences: &mut Vec<Difference<B>>,
         table: &RegionTable<B>,
         present: &Present<'_, B>,
-        dirty: &[MemoryRange],
+        edited: Edited<'_>,
     ) {
         self.clear();
         differences.clear();
-        for range in sorted::merge_adjacent(dirty) {
-            let old = present.view.overlapping(range);
-            let mut comparison = Comparison::new(old, range.start(), differences);
-            overlay::overlay(table, range, |shown| comparison.shown(&shown));
-            comparison.nothing_until(range.end());
+        let compare = if edited.winners_stay {
+            repaint
+        } else {
+            overlay_anew
+        };
+        match edited.ranges {
+            [range] => compare(differences, table, present.view, *range),
+            ranges => sorted::merge_adjacent(ranges)
+                .for_each(|range| compare(differences, table, present.view, range)),
         }
         let borders = table.borders();
         present
@@ -188,7 +267,14 @@ fn replaced_under_slots<B>(va_ops: &[VaOp<B>], added: &[Slot], replaced: &mut Ve
         .iter()
         .filter(|op| matches!(op, VaOp::Map { .. }))
         .map(VaOp::range);
+    if added.is_empty() {
+        return replaced.extend(mapped);
+    }
     let new = added.iter().map(|slot| slot.range);
+    // Most changes map nothing, or just what gets new slots.
+    if mapped.clone().next().is_none() || mapped.clone().eq(new.clone()) {
+        return;
+    }
     replaced.extend(sorted::subtract(mapped, new));
 }
 

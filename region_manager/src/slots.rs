@@ -70,17 +70,16 @@ impl<B> Held<B> for Slot {
 /// Finds the ranges that a plan takes away and gives again: a running vCPU can see them missing in
 /// between.
 pub(crate) fn gaps(removed: &[Slot], added: &[Slot], gaps: &mut Vec<MemoryRange>) {
-    let mut rest = added.iter().peekable();
+    let mut rest = added;
     for old in removed {
-        while let Some(new) = rest.peek() {
-            let common = old.range.intersection(&new.range);
-            if !common.is_empty() {
-                gaps.push(common);
+        while let [new, behind @ ..] = rest {
+            if new.range.overlaps(&old.range) {
+                gaps.push(old.range.intersection(&new.range));
             }
             if new.range.end() > old.range.end() {
                 break;
             }
-            rest.next();
+            rest = behind;
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::region::{Contents, Mapping, Region, RegionId};
 use crate::slab::Slab;
 use crate::{BackingHandle, EditError, MapParams, RegionSpec};
 use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
+use smallvec::{SmallVec, smallvec};
 
 /// The regions of a manager, with what makes them quick to find by address.
 pub(crate) struct RegionTable<B> {
@@ -32,7 +33,7 @@ pub(crate) enum Inverse<B> {
         id: RegionId,
         /// Everything that the edit touched: the entries before it, whole.
         hull: MemoryRange,
-        before: Vec<(MemoryRange, Mapping<B>)>,
+        before: SmallVec<[(MemoryRange, Mapping<B>); 1]>,
     },
 }
 
@@ -41,6 +42,8 @@ pub(crate) enum Inverse<B> {
 pub(crate) struct Edits<B> {
     pub(crate) inverses: Vec<Inverse<B>>,
     pub(crate) dirty: Vec<MemoryRange>,
+    /// Whether a mapped region came, went or moved: others may win in its range then.
+    pub(crate) winners_change: bool,
     pub(crate) reason: Reason,
     /// How many inspections are copying regions.
     pub(crate) watchers: usize,
@@ -53,6 +56,7 @@ impl<B> Default for Edits<B> {
         Self {
             inverses: Vec::new(),
             dirty: Vec::new(),
+            winners_change: false,
             reason: Reason::default(),
             watchers: 0,
             watched: Vec::new(),
@@ -219,6 +223,7 @@ impl<B: BackingHandle> RegionTable<B> {
         }
         let region = self.take(id).ok_or_else(|| unknown(id))?;
         edits.soil(region.mapped_range());
+        edits.winners_change |= region.mapped.is_some();
         edits.inverses.push(Inverse::Restore(id, Box::new(region)));
         Ok(())
     }
@@ -231,10 +236,23 @@ impl<B: BackingHandle> RegionTable<B> {
         edits: &mut Edits<B>,
     ) -> Result<(), EditError> {
         let region = self.regions.get_mut(id).ok_or_else(|| unknown(id))?;
+        let (placed_at, mapped) = (region.placed_at, region.mapped);
+        if let (Some(params), Some(was)) = (params, mapped)
+            && params.gpa == was.gpa
+        {
+            // It lies where it lay: no index and no border changes.
+            region.mapped = Some(params);
+            edits.soil(region.mapped_range());
+            edits.inverses.push(Inverse::Place {
+                id,
+                placed_at,
+                mapped,
+            });
+            return Ok(());
+        }
         if let Some(params) = params {
             check_place(self.space, region, params.gpa)?;
         }
-        let (placed_at, mapped) = (region.placed_at, region.mapped);
         let was = region.mapped_range();
         edits.inverses.push(Inverse::Place {
             id,
@@ -245,6 +263,7 @@ impl<B: BackingHandle> RegionTable<B> {
         edits.soil(was);
         if is != was {
             edits.soil(is);
+            edits.winners_change = true;
         }
         Ok(())
     }
@@ -280,7 +299,22 @@ impl<B: BackingHandle> RegionTable<B> {
                 });
             }
         }
-        let before: Vec<_> = mappings
+        let mapping = match (mapping, mappings.get_mut(range.start())) {
+            // What was there as a whole gives way: nothing is cut, and no handle copied.
+            (Some(mapping), Some((at, old))) if at == range => {
+                let before = smallvec![(range, std::mem::replace(old, mapping))];
+                let inverse = Inverse::Mappings {
+                    id,
+                    hull: range,
+                    before,
+                };
+                edits.inverses.push(inverse);
+                self.soil_where_shown(id, range, edits);
+                return Ok(());
+            }
+            (mapping, _) => mapping,
+        };
+        let before: SmallVec<[_; 1]> = mappings
             .overlapping(range)
             .map(|(at, mapping)| (at, mapping.clone()))
             .collect();

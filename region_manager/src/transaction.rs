@@ -180,9 +180,24 @@ impl<'a, B: BackingHandle> Transaction<'a, B> {
     /// A step failed or a damaged range is in the way. The edits are abandoned and the steps
     /// undone; the error says what could not be.
     pub fn commit(mut self) -> Result<Arc<Plan<B>>, CommitError> {
-        let plan = self.state.commit()?;
+        self.make()?;
+        Ok(self.state.last_plan.clone().unwrap_or_default())
+    }
+
+    /// Does what [`commit`](Self::commit) does, for who doesn't look at the plan: that is a little
+    /// quicker.
+    ///
+    /// # Errors
+    ///
+    /// As for [`commit`](Self::commit).
+    pub fn commit_unseen(mut self) -> Result<(), CommitError> {
+        self.make()
+    }
+
+    fn make(&mut self) -> Result<(), CommitError> {
+        self.state.commit()?;
         self.state.edits.inverses.clear();
-        Ok(plan)
+        Ok(())
     }
 
     fn parts(&mut self) -> (&mut RegionTable<B>, &mut Edits<B>) {
@@ -198,6 +213,7 @@ impl<B: BackingHandle> Drop for Transaction<'_, B> {
             table.revert(inverse);
         }
         edits.dirty.clear();
+        edits.winners_change = false;
         edits.reason = Reason::default();
     }
 }

@@ -158,9 +158,11 @@ impl<B: BackingHandle> VaOp<B> {
 }
 
 /// The range between two addresses, if there is one.
-fn hole(start: u64, end: u64) -> Option<MemoryRange> {
-    let hole = MemoryRange::try_new(start..end).ok()?;
-    (!hole.is_empty()).then_some(hole)
+pub(crate) fn hole(start: u64, end: u64) -> Option<MemoryRange> {
+    if start >= end {
+        return None;
+    }
+    MemoryRange::try_new(start..end).ok()
 }
 
 /// Finds the fewest operations for a sorted list of differences: neighbours that one call can do

@@ -1,6 +1,6 @@
 //! The flat view: what is visible where.
 
-use crate::diff::{Bytes, Difference};
+use crate::diff::Bytes;
 use crate::params::Permissions;
 use crate::region::{MemoryKind, Region};
 use crate::{BackingHandle, MapParams, RegionId};
@@ -160,6 +160,14 @@ impl<B: Clone + PartialEq> FlatView<B> {
         self.entries.overlapping(range)
     }
 
+    /// The first entry that overlaps `range`, whole.
+    pub(crate) fn first_overlapping(
+        &self,
+        range: MemoryRange,
+    ) -> Option<(MemoryRange, &Visible<B>)> {
+        self.entries.first_overlapping(range)
+    }
+
     /// Tells what is visible at a guest physical address, with the range it belongs to.
     pub fn get(&self, gpa: u64) -> Option<(MemoryRange, &Visible<B>)> {
         self.entries.get(gpa)
@@ -175,11 +183,16 @@ impl<B: Clone + PartialEq> FlatView<B> {
         self.entries.is_empty()
     }
 
-    /// Makes the view differ as planned, and joins what now continues a neighbour. `region` is where
-    /// the region lies that is visible then: beyond it nothing can continue it.
-    pub(crate) fn apply(&mut self, difference: &Difference<B>, region: MemoryRange) {
-        let range = difference.range;
-        match &difference.new {
+    /// Makes `new` visible in a range, or nothing, and joins what now continues a neighbour.
+    ///
+    /// `region` is where the region lies that is visible then: beyond it nothing can continue it.
+    pub(crate) fn apply(
+        &mut self,
+        range: MemoryRange,
+        new: Option<(Attributes, Bytes<B>)>,
+        region: MemoryRange,
+    ) {
+        match new {
             None => {
                 // An entry as a whole is the most frequent case, and costs no list.
                 if self.entries.remove_exact(range).is_none() {
@@ -189,10 +202,10 @@ impl<B: Clone + PartialEq> FlatView<B> {
                 return;
             }
             Some((attributes, Bytes::Fresh(backing, offset))) => {
-                let visible = Visible::new(*attributes, backing.clone(), *offset);
+                let visible = Visible::new(attributes, backing, offset);
                 self.entries.replace(range, visible);
             }
-            Some((attributes, Bytes::Kept)) => self.alter(range, *attributes),
+            Some((attributes, Bytes::Kept)) => self.alter(range, attributes),
         }
         if range.end() < region.end() {
             self.join_at(range.end());

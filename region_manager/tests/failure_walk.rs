@@ -227,3 +227,57 @@ fn a_new_listener_waits_until_damage_is_mended() {
     assert_eq!(after.slots["kvm"], before.slots["kvm"]);
     assert_eq!(after.slots["vhost"], before.slots["kvm"]);
 }
+
+/// A listener that could not hold what there is says so before it is given any of it.
+#[test]
+fn a_new_listener_is_asked_before_it_is_given_anything() {
+    use memory_range::{Access, MemoryRange};
+    use region_manager::{AddListenerError, MapParams, RegionSpec};
+
+    let world = World::new();
+    let manager = RegionManager::new(SPACE, world.sink()).unwrap();
+    // Where nothing is visible there is nothing to ask for.
+    manager.add_listener(world.listener("early")).unwrap();
+    assert!(world.take_calls().is_empty());
+
+    let mut change = manager.transaction().unwrap();
+    for gpa in [0, 0x4000] {
+        let spec = RegionSpec::new("ram", 0x1000, 0).ram();
+        let ram = change.create_region(spec).unwrap();
+        let all = MemoryRange::new(0..0x1000);
+        change
+            .add_mapping(ram, all, 5, gpa, Access::ReadWrite)
+            .unwrap();
+        change
+            .map_region(ram, MapParams::new(gpa, Access::ReadWrite))
+            .unwrap();
+    }
+    let _ = change.commit().unwrap();
+
+    let refusal = |error: AddListenerError| match error {
+        AddListenerError::Step(failure) => (failure.step, failure.who, failure.undo.len()),
+        other => (other.to_string(), String::new(), 0),
+    };
+    let refused = |who: &str| ("check the change".to_owned(), who.to_owned(), 0);
+    world.take_calls();
+    world.fail_named("check");
+    let error = manager.add_listener(world.listener("vhost")).unwrap_err();
+    assert_eq!(refusal(error), refused("vhost"));
+    assert_eq!(
+        world.take_calls(),
+        ["early: check -0 +0", "vhost: check -0 +2"]
+    );
+    let dma = world.dma("iommu", DeviceMemory::Mapped);
+    let error = manager.add_dma_listener(dma).unwrap_err();
+    assert_eq!(refusal(error), refused("iommu"));
+    assert_eq!(world.take_calls(), ["iommu: check DMA -0 +2"]);
+    assert!(manager.sub_mappings().unwrap().is_empty());
+
+    world.fail_never();
+    manager.add_listener(world.listener("vhost")).unwrap();
+    let dma = world.dma("iommu", DeviceMemory::Mapped);
+    manager.add_dma_listener(dma).unwrap();
+    let outside = world.outside();
+    assert_eq!(outside.slots["vhost"], outside.slots["early"]);
+    assert_eq!(outside.dma["iommu"].len(), 2);
+}

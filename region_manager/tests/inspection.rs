@@ -88,7 +88,7 @@ fn a_change_is_told_with_its_reason() {
 #[test]
 fn a_change_is_timed_where_that_is_wanted_or_costs_nothing() {
     let manager = manager();
-    let ids: Vec<RegionId> = (0..8)
+    let ids: Vec<RegionId> = (0..24)
         .map(|index| region(&manager, &format!("r{index}"), 1))
         .collect();
     let map = |ids: &[RegionId], gpa: u64| {
