@@ -227,10 +227,9 @@ unsafe impl PartitionMemoryMap for KvmPartition {
             gpa,
             source: Box::new(error),
         })?;
-        let host = table.commit_unmap(gpa);
+        let unused = table.commit_unmap(gpa);
         drop(table);
-        // Perhaps the last share of a reservation: not to be given up under the lock.
-        drop(host);
+        drop(unused);
         Ok(())
     }
 
@@ -280,9 +279,9 @@ impl Drop for KvmPartition {
         let slots = self.slots();
         let mut table = self.table();
         for slot in slots {
-            let deleted = self.delete(slot.id, slot.gpa);
-            let host = table.commit_unmap(slot.gpa);
-            if let Err(error) = deleted {
+            if let Err(error) = self.delete(slot.id, slot.gpa) {
+                let held = table.slots().get_exact(slot.gpa);
+                std::mem::forget(held.and_then(|held| table.reservation(held).cloned()));
                 log::error!(
                     "{}: slot {} at gpa {} could not be deleted ({error}): \
                      the address space behind it, at {:#x}, is leaked",
@@ -291,8 +290,8 @@ impl Drop for KvmPartition {
                     slot.gpa,
                     slot.hva
                 );
-                std::mem::forget(host);
             }
+            drop(table.commit_unmap(slot.gpa));
         }
     }
 }

@@ -25,6 +25,8 @@
 )]
 //! - [`SoftwarePartition`]: a backend without a hypervisor, which keeps KVM's rules, tells
 //!   [which were broken](BrokenRule), and answers loads and stores as a guest would see them.
+//! - [`ForwardedPartition`]: a partition whose VM belongs to another process. Its slots are kept in a
+//!   ledger here and [passed on](ForwardSlots); [`HeldSlots`] is the other end.
 //! - [`testing::FailingPartition`]: lets any call to a partition fail, to test what lies above.
 //!
 //! # Neighbours
@@ -43,11 +45,14 @@
 
 mod barrier;
 mod error;
+mod forwarded;
 mod host_powers;
 #[cfg(feature = "kvm")]
 mod kvm;
 mod mapper;
 mod partition;
+mod places;
+mod reservations;
 mod slot_budget;
 mod slot_ids;
 mod slot_table;
@@ -57,6 +62,7 @@ pub mod testing;
 
 pub use barrier::{PauseError, PausedVcpus, VcpuBarrier};
 pub use error::{Cause, MapError, PinError, PrefetchError, UnmapError};
+pub use forwarded::{ForwardSlots, ForwardedOptions, ForwardedPartition, HeldSlots, SlotsLeft};
 #[cfg(feature = "kvm")]
 pub use kvm::{
     BarrierSignalError, KvmError, KvmOptions, KvmPartition, KvmVcpuBarrier, KvmVcpuBarrierOptions,

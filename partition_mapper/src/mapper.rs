@@ -12,15 +12,16 @@ mod ram_only;
 pub use error::{AddError, CheckError, DetachError, NewMapperError, RemoveError};
 pub use options::MapperOptions;
 
+use crate::places::Places;
 use crate::slot_budget::MapperNumber;
 use crate::store_taker::WindowTaker;
 use crate::{PartitionMemoryMap, PausedVcpus, Power, StoreTaker};
-use memory_range::{MemoryRange, PAGE_SIZE, RangeMap};
+use memory_range::{MemoryRange, PAGE_SIZE};
 use options::{Kinds, Pinning};
 use pieces::HeldPiece;
 pub(crate) use pieces::Window;
 use region_manager::{ListenerError, RegionListener, Slot, SlotChange};
-use sparse_alloc::MappedRegion;
+use sparse_alloc::{HostRange, MappedRegion};
 use std::sync::Arc;
 
 /// Gives a partition the slots of a view, and takes them away again.
@@ -78,16 +79,21 @@ use std::sync::Arc;
 #[must_use = "the partition loses its memory when the mapper is dropped"]
 pub struct PartitionMapper {
     name: String,
+    /// A range of the reservation: of the piece that was given last. It is moved, since a new one
+    /// would take a share.
+    ///
     /// Invariant: released only when no piece is `Mapped` or `Stray`, else leaked.
-    va: Arc<dyn MappedRegion>,
+    va: HostRange,
     partition: Arc<dyn PartitionMemoryMap>,
     window: Window,
     pinning: Pinning,
     kinds: Kinds,
     /// By range of the view.
-    pieces: RangeMap<HeldPiece>,
+    pieces: Places<HeldPiece>,
     /// How many pieces are not `Mapped`.
     damaged: usize,
+    /// Whether any piece was ever to be prefetched.
+    prefetches: bool,
     /// The partition's number of this mapper, where it counts slots.
     number: Option<MapperNumber>,
     /// Held while a change makes a gap that the partition's vCPUs could see.
@@ -140,13 +146,14 @@ impl PartitionMapper {
             .map(|budget| budget.claims().enter_mapper());
         Ok(Self {
             name: name.unwrap_or_else(|| partition.name().to_owned()),
-            va,
+            va: HostRange::whole(va),
             partition,
             window,
             pinning,
             kinds,
-            pieces: RangeMap::new(),
+            pieces: Places::new(),
             damaged: 0,
+            prefetches: false,
             number,
             paused: None,
             gaps_ahead: Vec::new(),
@@ -181,6 +188,13 @@ impl PartitionMapper {
     }
 }
 
+/// Out of the way of what succeeds.
+#[cold]
+#[inline(never)]
+fn boxed(error: impl std::error::Error + Send + Sync + 'static) -> ListenerError {
+    Box::new(error)
+}
+
 impl Drop for PartitionMapper {
     fn drop(&mut self) {
         // `release` has reported the error; nobody else is here to be told.
@@ -208,11 +222,17 @@ impl RegionListener for PartitionMapper {
     }
 
     fn remove(&mut self, slot: &Slot) -> Result<(), ListenerError> {
-        Ok(self.remove_slot(slot)?)
+        match self.remove_slot(slot) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(boxed(error)),
+        }
     }
 
     fn add(&mut self, slot: &Slot) -> Result<(), ListenerError> {
-        Ok(self.add_slot(slot)?)
+        match self.add_slot(slot) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(boxed(error)),
+        }
     }
 
     fn contents_replaced(&mut self, range: MemoryRange) -> Result<(), ListenerError> {

@@ -1,6 +1,9 @@
 //! The border to a hypervisor.
 
-use crate::{MapError, OfferStores, PinError, PrefetchError, SlotBudget, UnmapError, VcpuBarrier};
+use crate::{
+    ForwardedPartition, MapError, OfferStores, PinError, PrefetchError, SlotBudget, UnmapError,
+    VcpuBarrier,
+};
 use memory_range::MemoryRange;
 use region_manager::Permissions;
 use sparse_alloc::HostRange;
@@ -80,6 +83,11 @@ pub unsafe trait PartitionMemoryMap: Send + Sync {
     /// Returns the power to offer stores that reach no memory to somebody else than the VMM, or
     /// `None` where they are the hypervisor's exits.
     fn store_offers(&self) -> Option<&dyn OfferStores> {
+        None
+    }
+
+    /// Returns the partition as one whose VM belongs to another process, or `None` where it is none.
+    fn forwarded(&self) -> Option<&ForwardedPartition> {
         None
     }
 
@@ -177,6 +185,10 @@ unsafe impl<P: PartitionMemoryMap + ?Sized> PartitionMemoryMap for Arc<P> {
 
     fn store_offers(&self) -> Option<&dyn OfferStores> {
         (**self).store_offers()
+    }
+
+    fn forwarded(&self) -> Option<&ForwardedPartition> {
+        (**self).forwarded()
     }
 
     fn inspect(&self, req: inspect::Request<'_>) {

@@ -1,11 +1,14 @@
 //! The slots of one partition, and the rules that they keep.
 
+use crate::places::Places;
+use crate::reservations::{ReservationKey, Reservations};
 use crate::slot_ids::SlotIds;
 use crate::{MapError, UnmapError};
 use inspect::Inspect;
-use memory_range::{MemoryRange, PAGE_SIZE, RangeMap, RangeValue};
+use memory_range::{MemoryRange, PAGE_SIZE};
 use region_manager::{Execute, Permissions};
-use sparse_alloc::HostRange;
+use sparse_alloc::{HostRange, MappedRegion};
+use std::sync::Arc;
 
 /// A slot as a partition holds it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Inspect)]
@@ -24,16 +27,14 @@ pub struct SlotInfo {
 }
 
 /// What the table keeps for each range.
-#[derive(Clone)]
+#[derive(Copy, Clone)]
 pub(crate) struct HeldSlot {
     pub(crate) id: u32,
-    /// Keeps the addresses reserved for as long as the slot exists.
-    pub(crate) host: HostRange,
     pub(crate) permissions: Permissions,
+    reservation: ReservationKey,
+    /// Where in the reservation the slot's first byte is.
+    offset: u64,
 }
-
-// Slots are inserted and removed whole, so no value is ever cut.
-impl RangeValue for HeldSlot {}
 
 /// What a hypervisor lets its slots be.
 #[derive(Clone, Debug)]
@@ -57,13 +58,15 @@ pub(crate) enum ReadOnlySlots {
 /// A change is first checked, then made by the hypervisor, then committed here, so that the
 /// table never says what is not so.
 ///
-/// # Invariant
+/// # Invariants
 ///
-/// An id is in use if and only if one slot has it.
+/// - An id is in use if and only if one slot has it.
+/// - A reservation in which a slot lies is in `reservations`, which keeps it.
 pub(crate) struct SlotTable {
     rules: Rules,
     ids: SlotIds,
-    slots: RangeMap<HeldSlot>,
+    slots: Places<HeldSlot>,
+    reservations: Reservations,
 }
 
 impl SlotTable {
@@ -71,7 +74,8 @@ impl SlotTable {
         Self {
             rules,
             ids,
-            slots: RangeMap::new(),
+            slots: Places::new(),
+            reservations: Reservations::new(),
         }
     }
 
@@ -83,7 +87,7 @@ impl SlotTable {
         self.ids.in_use()
     }
 
-    pub(crate) const fn slots(&self) -> &RangeMap<HeldSlot> {
+    pub(crate) const fn slots(&self) -> &Places<HeldSlot> {
         &self.slots
     }
 
@@ -136,16 +140,13 @@ impl SlotTable {
         permissions: Permissions,
     ) {
         if let Some(id) = self.ids.take() {
-            let host = host.clone();
-            // Nothing overlaps, so nothing is replaced.
-            self.slots.replace(
-                gpa,
-                HeldSlot {
-                    id,
-                    host,
-                    permissions,
-                },
-            );
+            let slot = HeldSlot {
+                id,
+                permissions,
+                reservation: self.reservations.enter(host),
+                offset: host.offset(),
+            };
+            self.slots.put(gpa, slot);
         }
     }
 
@@ -158,11 +159,26 @@ impl SlotTable {
         }
     }
 
-    /// Forgets the slot that the hypervisor has deleted; returns the host memory behind it.
-    pub(crate) fn commit_unmap(&mut self, gpa: MemoryRange) -> Option<HostRange> {
-        let held = self.slots.remove_exact(gpa)?;
+    /// Forgets the slot that the hypervisor has deleted. Returns the table's share of the
+    /// reservation behind it, if no other slot lies there: perhaps the last one, and not to be given
+    /// up under a lock.
+    pub(crate) fn commit_unmap(&mut self, gpa: MemoryRange) -> Option<Arc<dyn MappedRegion>> {
+        let held = self.slots.take_exact(gpa)?;
         self.ids.put_back(held.id);
-        Some(held.host)
+        self.reservations.exit(held.reservation)
+    }
+
+    /// The reservation behind a slot.
+    pub(crate) fn reservation(&self, slot: &HeldSlot) -> Option<&Arc<dyn MappedRegion>> {
+        self.reservations.get(slot.reservation)
+    }
+
+    /// The host memory of the slot that an address lies in, with a share of it, and the slot.
+    pub(crate) fn slot_at(&self, gpa: u64) -> Option<(MemoryRange, HostRange, Permissions)> {
+        let (range, slot) = self.slots.get(gpa)?;
+        let region = Arc::clone(self.reservation(slot)?);
+        let host = HostRange::new(region, slot.offset, range.len()).ok()?;
+        Some((range, host, slot.permissions))
     }
 
     /// Every slot, by guest physical address.
@@ -171,10 +187,18 @@ impl SlotTable {
         slots.extend(self.slots.iter().map(|(gpa, held)| SlotInfo {
             id: held.id,
             gpa,
-            hva: hva(&held.host),
+            hva: self.hva(held),
             permissions: held.permissions,
         }));
         slots
+    }
+
+    /// The host virtual address of a slot's first byte.
+    fn hva(&self, slot: &HeldSlot) -> u64 {
+        let base = self
+            .reservation(slot)
+            .map_or(0, |region| region.base().addr().get());
+        slot.offset.saturating_add(base as u64)
     }
 }
 

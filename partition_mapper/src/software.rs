@@ -119,7 +119,7 @@ impl Default for SoftwarePartition {
 
 // SAFETY: `load` and `store` are the guest. They reach only what is in the table, with the
 // permissions there, and hold the table's lock meanwhile, so that none is under way once `unmap`
-// has returned. Each entry keeps a share of its host addresses.
+// has returned. The table keeps a share of every reservation in which a slot lies.
 unsafe impl PartitionMemoryMap for SoftwarePartition {
     fn name(&self) -> &str {
         &self.name
@@ -150,11 +150,10 @@ unsafe impl PartitionMemoryMap for SoftwarePartition {
         let mut table = self.write();
         match table.check_unmap(gpa) {
             Ok(_) => {
-                let host = table.commit_unmap(gpa);
+                let unused = table.commit_unmap(gpa);
                 self.used.store(table.used(), Ordering::Relaxed);
                 drop(table);
-                // Perhaps the last share of a reservation: not to be given up under the lock.
-                drop(host);
+                drop(unused);
                 Ok(())
             }
             Err(error) => {

@@ -35,7 +35,7 @@ impl PartitionMapper {
         let Some(mapper) = self.number else {
             return Ok(());
         };
-        let view = self.va.base().addr().get();
+        let view = self.va.region().base().addr().get();
         let claimed = budget.claim(Claimant { view, mapper }, need);
         claimed.map_err(|source: TooManySlots| CheckError::TooManySlots {
             partition: self.partition.name().to_owned(),
@@ -45,6 +45,9 @@ impl PartitionMapper {
 
     /// How many pieces these ranges of the view are.
     fn count(&self, ranges: impl Iterator<Item = MemoryRange>) -> u64 {
+        if self.window.filter.is_none() {
+            return ranges.filter(|range| !range.is_empty()).count() as u64;
+        }
         ranges.fold(0, |sum, range| sum.saturating_add(self.window.count(range)))
     }
 

@@ -3,7 +3,7 @@
 use super::options::Pinning;
 use super::pieces::{HeldPiece, Piece, PieceState};
 use super::{AddError, DetachError, PartitionMapper};
-use crate::{Power, UnmapError};
+use crate::{MapError, Power, UnmapError};
 use memory_range::MemoryRange;
 use sparse_alloc::HostRange;
 use std::sync::Arc;
@@ -48,17 +48,34 @@ impl PartitionMapper {
 
     /// Maps a piece into the partition and records that.
     pub(super) fn give(&mut self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
-        let host = self.host(piece.view)?;
-        // SAFETY: the addresses belong to `self.va`, which by its invariant is not released
-        // before the piece, recorded below, is unmapped.
-        let mapped = unsafe { self.partition.map(piece.gpa, &host, held.permissions) };
-        mapped.map_err(|source| AddError::Map {
-            range: piece.view,
-            partition: self.partition.name().to_owned(),
-            source,
-        })?;
+        self.map(piece, held)?;
         self.hold(piece.view, held.with_state(PieceState::Mapped));
         Ok(())
+    }
+
+    /// Maps a piece into the partition, and has yet to record it.
+    #[inline]
+    pub(super) fn map(&mut self, piece: &Piece, held: HeldPiece) -> Result<(), AddError> {
+        let view = piece.view;
+        if self.va.move_to(view.start(), view.len()).is_err() {
+            return Err(self.outside(view));
+        }
+        // SAFETY: the addresses are those of `self.va`, which by its invariant is not released
+        // before the piece, which the caller records, is unmapped.
+        let mapped = unsafe { self.partition.map(piece.gpa, &self.va, held.permissions) };
+        match mapped {
+            Ok(()) => Ok(()),
+            Err(source) => Err(self.not_given(view, source)),
+        }
+    }
+
+    #[cold]
+    fn not_given(&self, range: MemoryRange, source: MapError) -> AddError {
+        AddError::Map {
+            range,
+            partition: self.partition.name().to_owned(),
+            source,
+        }
     }
 
     /// Unmaps a piece that is recorded from the partition, if it has it, and forgets it.
@@ -115,22 +132,23 @@ impl PartitionMapper {
 
     /// The host addresses of a range of the view.
     fn host(&self, range: MemoryRange) -> Result<HostRange, AddError> {
-        HostRange::new(Arc::clone(&self.va), range.start(), range.len())
+        HostRange::new(Arc::clone(self.va.region()), range.start(), range.len())
             .map_err(|_| self.outside(range))
     }
 
     /// Checks that a range of the view has host addresses.
     pub(super) fn check_inside(&self, range: MemoryRange) -> Result<(), AddError> {
-        match range.end() <= self.va.len() {
+        match range.end() <= self.va.region().len() {
             true => Ok(()),
             false => Err(self.outside(range)),
         }
     }
 
+    #[cold]
     fn outside(&self, range: MemoryRange) -> AddError {
         AddError::OutsideReservation {
             range,
-            len: self.va.len(),
+            len: self.va.region().len(),
         }
     }
 
@@ -143,11 +161,11 @@ impl PartitionMapper {
         if held.state != PieceState::Mapped {
             self.damaged = self.damaged.saturating_add(1);
         }
-        self.pieces.replace(view, held);
+        self.pieces.put(view, held);
     }
 
     fn forget(&mut self, view: MemoryRange) {
-        if let Some(held) = self.pieces.remove_exact(view)
+        if let Some(held) = self.pieces.take_exact(view)
             && held.state != PieceState::Mapped
         {
             self.damaged = self.damaged.saturating_sub(1);
@@ -176,13 +194,13 @@ impl PartitionMapper {
             return Ok(());
         };
         left.reverse();
-        std::mem::forget(Arc::clone(&self.va));
+        std::mem::forget(self.va.clone());
         let error = DetachError {
             partition: self.partition.name().to_owned(),
             left,
             first,
-            hva: self.va.base().addr().get() as u64,
-            leaked: self.va.len(),
+            hva: self.va.region().base().addr().get() as u64,
+            leaked: self.va.region().len(),
             source,
         };
         log::error!("{}: {error}: {}", self.name, error.source);

@@ -1,7 +1,7 @@
 //! Cuts a slot of the view into pieces for the partition.
 
 use crate::{AddError, RemoveError};
-use memory_range::{MemoryRange, RangeValue};
+use memory_range::MemoryRange;
 use region_manager::{Permissions, Slot};
 use smallvec::SmallVec;
 
@@ -38,9 +38,6 @@ impl HeldPiece {
         Self { state, ..self }
     }
 }
-
-// Pieces are inserted and removed whole, so no value is ever cut.
-impl RangeValue for HeldPiece {}
 
 /// Whether the partition has a piece as it should.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -82,7 +79,18 @@ impl From<OffsetOverflow> for RemoveError {
 }
 
 impl Window {
+    /// The one piece that a range of the view is, as most are; `None` where there is more to be
+    /// said.
+    #[inline]
+    pub(crate) fn only_piece(&self, range: MemoryRange) -> Option<Piece> {
+        match self.filter_from(range) {
+            Filtered::Whole if !range.is_empty() => self.piece(range).ok(),
+            _ => None,
+        }
+    }
+
     /// Where the partition sees a part of the view.
+    #[inline]
     pub(crate) fn piece(&self, view: MemoryRange) -> Result<Piece, OffsetOverflow> {
         let offset = self.offset;
         match view.shifted(offset) {
@@ -112,10 +120,15 @@ impl Window {
     }
 
     /// What the filter says of a range.
+    #[inline]
     fn filter_from(&self, range: MemoryRange) -> Filtered<'_> {
-        let Some(filter) = &self.filter else {
-            return Filtered::Whole;
-        };
+        match &self.filter {
+            None => Filtered::Whole,
+            Some(filter) => Self::filtered(filter, range),
+        }
+    }
+
+    fn filtered(filter: &[MemoryRange], range: MemoryRange) -> Filtered<'_> {
         let first = filter.partition_point(|shown| shown.end() <= range.start());
         match filter.get(first..).unwrap_or_default() {
             [first, ..] if first.contains(&range) => Filtered::Whole,

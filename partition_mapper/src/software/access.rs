@@ -65,9 +65,9 @@ pub enum GuestAccessError {
 }
 
 /// A stretch of an access that meets one slot, or none.
-struct Stretch<'a> {
+struct Stretch {
     gpa: Range<u64>,
-    slot: Option<(u64, &'a HostRange, Writable)>,
+    slot: Option<(u64, HostRange, Writable)>,
 }
 
 type Writable = bool;
@@ -86,9 +86,9 @@ impl SoftwarePartition {
         self.walk(gpa, rest.len() as u64, |stretch| {
             let (part, after) = std::mem::take(&mut rest).split_at_mut(stretch.len());
             rest = after;
-            match stretch.slot {
+            match &stretch.slot {
                 Some((offset, host, _)) => {
-                    let read = host.read(offset, part);
+                    let read = host.read(*offset, part);
                     read.map_err(|error| stretch.failed(Box::new(error)))
                 }
                 None => {
@@ -118,9 +118,9 @@ impl SoftwarePartition {
         self.walk(gpa, rest.len() as u64, |stretch| {
             let (part, after) = rest.split_at(stretch.len());
             rest = after;
-            match stretch.slot {
+            match &stretch.slot {
                 Some((offset, host, true)) => {
-                    let written = host.write(offset, part);
+                    let written = host.write(*offset, part);
                     written.map_err(|error| stretch.failed(Box::new(error)))
                 }
                 Some((_, _, false)) | None => {
@@ -151,7 +151,7 @@ impl SoftwarePartition {
         &self,
         gpa: u64,
         len: u64,
-        mut each: impl FnMut(Stretch<'_>) -> Result<(), GuestAccessError>,
+        mut each: impl FnMut(&Stretch) -> Result<(), GuestAccessError>,
     ) -> Result<(), GuestAccessError> {
         let end = gpa
             .checked_add(len)
@@ -159,11 +159,11 @@ impl SoftwarePartition {
         let table = self.read();
         let mut at = gpa;
         while at < end {
-            let (stop, slot) = match table.slots().get(at) {
-                Some((range, held)) => {
+            let (stop, slot) = match table.slot_at(at) {
+                Some((range, host, permissions)) => {
                     let offset = at.saturating_sub(range.start());
-                    let writable = held.permissions.access.is_writable();
-                    (range.end(), Some((offset, &held.host, writable)))
+                    let writable = permissions.access.is_writable();
+                    (range.end(), Some((offset, host, writable)))
                 }
                 None => {
                     let next = table.slots().overlapping(pages_from(at)).next();
@@ -171,7 +171,7 @@ impl SoftwarePartition {
                 }
             };
             let stop = stop.min(end);
-            each(Stretch {
+            each(&Stretch {
                 gpa: at..stop,
                 slot,
             })?;
@@ -181,7 +181,7 @@ impl SoftwarePartition {
     }
 }
 
-impl Stretch<'_> {
+impl Stretch {
     /// At most the length of a slice, so it fits.
     fn len(&self) -> usize {
         usize::try_from(self.gpa.end.saturating_sub(self.gpa.start)).unwrap_or(usize::MAX)
