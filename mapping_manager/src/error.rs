@@ -1,5 +1,6 @@
 //! Why an access to guest memory failed.
 
+use crate::fetch::Unanswered;
 use std::fmt;
 use std::ops::Range;
 use thiserror::Error;
@@ -93,6 +94,16 @@ pub enum Cause {
     Hole {
         /// The first address that is not mapped.
         gpa: u64,
+    },
+    /// Nothing is mapped at the address yet, in a lazy mapper that could not find out what belongs
+    /// there.
+    #[error("what belongs at gpa {gpa:#x} was not fetched")]
+    NotFetched {
+        /// The first address that is not mapped.
+        gpa: u64,
+        /// Why not.
+        #[source]
+        why: Unanswered,
     },
     /// What is mapped at the address cannot be written now.
     #[error("gpa {gpa:#x} is read-only")]

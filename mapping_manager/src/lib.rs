@@ -44,17 +44,23 @@
 //! It knows no priorities: what is mapped over something replaces it, and nothing comes back by
 //! itself. It knows no hypervisor.
 
+#[cfg(feature = "descriptors")]
+pub mod descriptors;
 mod dirty_bitmap;
 mod error;
+mod fetch;
 mod guest_memory;
 mod inspection;
 mod lease;
+#[cfg(feature = "remote")]
+pub mod remote;
 mod sync;
 mod table;
 mod va_mapper;
 
 pub use dirty_bitmap::{DirtyBitmap, DirtyBitmapError};
 pub use error::{AccessError, Cause, Operation};
+pub use fetch::{FetchOnFault, Unanswered};
 pub use guest_memory::{
     AtomicPlain, GuestMemory, GuestRange, GuestSlice, GuestSliceIter, ScatteredError, TrackError,
     ViewError,

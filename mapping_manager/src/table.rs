@@ -13,7 +13,7 @@ pub use slot::LeaseAccess;
 pub(crate) use slot::{Slot, TooMany};
 
 use backing_slots::BackingSlots;
-use entries::{Entries, Position};
+use entries::{Editor, Entries, Position};
 use inspect::Inspect;
 use memory_range::{Access, MemoryRange};
 use sparse_alloc::{Backing, SpaceEditor};
@@ -243,7 +243,7 @@ impl<'a> TableWriter<'a> {
             access,
             slot: self.guarded.slots.map(backing),
         };
-        self.change(|entries, count| entries.edit().set(entry, count))
+        self.change(|mut entries, count| entries.set(entry, count))
     }
 
     /// The mapping that is of just this range, to be changed before anything else is.
@@ -258,32 +258,31 @@ impl<'a> TableWriter<'a> {
 
     /// Changes the access of one mapping.
     pub(crate) fn protect_exact(&mut self, exact: &Exact, access: Access) {
-        self.entries.edit().set_access(exact.at, access);
+        // SAFETY: a table's writer makes every change, one at a time, and there is one writer.
+        let mut entries = unsafe { self.entries.edit() };
+        entries.set_access(exact.at, access);
     }
 
     /// Takes out whatever is there.
     pub(crate) fn remove(&mut self, range: MemoryRange) -> Unused {
-        self.change(|entries, count| entries.edit().remove(range.start(), range.end(), count))
+        self.change(|mut entries, count| entries.remove(range.start(), range.end(), count))
     }
 
     /// Changes the access of whatever is there.
     pub(crate) fn protect(&mut self, range: MemoryRange, access: Access) {
         // No entry goes without another of the same slot in its place, so nothing becomes unused.
-        drop(self.change(|entries, count| entries.edit().protect(range, access, count)));
+        drop(self.change(|mut entries, count| entries.protect(range, access, count)));
     }
 
     fn change(
         &mut self,
-        change: impl FnOnce(&Entries<BackingSlot>, &mut dyn FnMut(NonNull<BackingSlot>, i64)),
+        change: impl FnOnce(Editor<'_, BackingSlot>, &mut dyn FnMut(NonNull<BackingSlot>, i64)),
     ) -> Unused {
-        let mut unused = Vec::new();
-        change(self.entries, &mut |slot, by| {
-            BackingSlots::count(slot, by, &mut unused);
-        });
-        if unused.is_empty() {
-            return Unused::default();
-        }
+        // SAFETY: as in `protect_exact`.
+        let entries = unsafe { self.entries.edit() };
+        let slots = &mut self.guarded.slots;
+        change(entries, &mut |slot, by| slots.count(slot, by));
         // Not before the change is complete: a slot is unmapped after the table says so.
-        self.guarded.slots.unmap(unused)
+        slots.unmap_unshown()
     }
 }

@@ -1,5 +1,6 @@
 //! The one reservation of a view in this process, and what is mapped in it.
 
+use crate::fetch::FetchOnFault;
 use crate::inspection::FaultCounts;
 use crate::lease::Holders;
 use crate::table::{ActiveMapping, MappingTable, TableReader, TableWriter, Unused};
@@ -9,8 +10,8 @@ use sparse_alloc::{
     Populated, ProtectError, ReserveError, ReservedSpace, SpaceEditor, UnmapError, Urgency,
 };
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 
 /// Host address space as long as a guest physical address space, with what is mapped in it.
 ///
@@ -27,6 +28,8 @@ pub struct VaMapper {
     reservation: Arc<ReservedSpace>,
     holders: Arc<Holders>,
     pub(crate) faults: FaultCounts,
+    /// Only a lazy mapper has one. Looked at after a fault.
+    pub(crate) fetch: OnceLock<Arc<dyn FetchOnFault>>,
     /// In nanoseconds.
     pub(crate) inspection_hold: AtomicU64,
 }
@@ -53,6 +56,7 @@ impl VaMapper {
             table: MappingTable::new(name, editor),
             holders: Arc::default(),
             faults: FaultCounts::default(),
+            fetch: OnceLock::new(),
             inspection_hold: AtomicU64::new(0),
         }))
     }

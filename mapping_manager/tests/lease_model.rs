@@ -121,7 +121,7 @@ impl Table {
         self.number.store(number, Ordering::Relaxed);
         drop(changing);
         // SAFETY: the tests have one writer, and the table does not show the slot any more.
-        unsafe { Slot::unmap(self.slots[old]) }
+        unsafe { Slot::unmap(self.slots[old], |_| {}) }
     }
 
     /// Takes a lease once, as the crate does.
@@ -281,7 +281,7 @@ fn the_last_lease_goes_with_the_mapping() {
         table.slot.store(std::ptr::null_mut(), Ordering::Release);
         drop(changing);
         // SAFETY: the table shows the slot no more.
-        drop(unsafe { Slot::unmap(table.slots[0]) });
+        drop(unsafe { Slot::unmap(table.slots[0], |_| {}) });
         holder.join().unwrap();
         assert_eq!(table.dropped.load(Ordering::Relaxed), 1);
         assert!(table.slot(0).is_empty());
@@ -295,7 +295,7 @@ fn the_mapping_returns_while_the_last_lease_goes() {
         let table = Arc::new(Table::new(1));
         let lease = table.take(LeaseAccess::Read).unwrap();
         // SAFETY: no one reads the table here.
-        assert!(unsafe { Slot::unmap(table.slots[0]) }.is_none());
+        assert!(unsafe { Slot::unmap(table.slots[0], |_| {}) }.is_none());
         let holder = thread::spawn(move || drop(lease));
         // SAFETY: one writer, and the slot is not mapped.
         let remapped = unsafe { table.slot(0).remap() };
@@ -348,7 +348,7 @@ fn a_lease_goes_with_the_mapping_and_the_table() {
             drop(lease);
         });
         // SAFETY: no one reads the table here.
-        drop(unsafe { Slot::unmap(table.slots[0]) });
+        drop(unsafe { Slot::unmap(table.slots[0], |_| {}) });
         drop(table);
         holder.join().unwrap();
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
@@ -363,7 +363,7 @@ fn a_slot_is_filled_when_the_last_lease_has_emptied_it() {
         let table = Arc::new(Table::new(1));
         let lease = table.take(LeaseAccess::Read).unwrap();
         // SAFETY: no one reads the table here.
-        assert!(unsafe { Slot::unmap(table.slots[0]) }.is_none());
+        assert!(unsafe { Slot::unmap(table.slots[0], |_| {}) }.is_none());
         let holder = thread::spawn(move || drop(lease));
         // Loom does not try of itself what comes of the other thread being first here.
         thread::yield_now();

@@ -2,7 +2,8 @@
 
 use super::GuestMemory;
 use super::recover::Attempt;
-use crate::error::{AccessError, Operation};
+use crate::error::{AccessError, Cause, Operation};
+use crate::fetch::Asked;
 use sparse_alloc::access::{self, CopyFault};
 use std::sync::Arc;
 
@@ -77,10 +78,35 @@ impl GuestMemory {
 
 impl Copy<'_> {
     /// Goes on after a fault, as every access does: if the mappings say that the copy is legal, it
-    /// is made once more while neither memory's mappings can change.
+    /// is made once more while neither memory's mappings can change. A hole of a lazy mapper is asked
+    /// about before it counts as one.
     #[cold]
     #[inline(never)]
     fn settle(self, first: CopyFault, len: usize) -> Result<(), AccessError> {
+        let mut at = first;
+        // By each side's mapper, which may be two.
+        let (mut asked_src, mut asked_dst) = (Asked::default(), Asked::default());
+        loop {
+            let (side, fault, cause) = match self.settle_once(at, len) {
+                Ok(()) => return Ok(()),
+                Err(stopped) => stopped,
+            };
+            at = fault;
+            let asked = match side.attempt.operation {
+                Operation::CopyOut => &mut asked_src,
+                _ => &mut asked_dst,
+            };
+            let fetched = side.memory.fetched(asked, side.attempt, at.done, cause);
+            fetched.map_err(|cause| side.memory.error(side.attempt, at.done, cause))?;
+        }
+    }
+
+    /// Looks at the mappings once, and copies the rest if they say that it is legal.
+    fn settle_once(
+        &self,
+        first: CopyFault,
+        len: usize,
+    ) -> Result<(), (Side<'_>, CopyFault, Cause)> {
         let (src, dst) = (self.src.memory.mapper(), self.dst.memory.mapper());
         // One lock for one mapper, and two in the order of their addresses: taken twice, or in
         // either order, they could wait for each other by way of a change that waits for both.
@@ -98,7 +124,7 @@ impl Copy<'_> {
 
         let side = self.side_of(first);
         if let Some(cause) = refusal(side, first) {
-            return Err(side.memory.error(side.attempt, first.done, cause));
+            return Err((side, first, cause));
         }
         let (to, from) = (
             self.dst.at.wrapping_add(first.done),
@@ -112,7 +138,7 @@ impl Copy<'_> {
         let side = self.side_of(fault);
         let cause =
             refusal(side, fault).unwrap_or_else(|| side.memory.hardware_or_page(fault.fault));
-        Err(side.memory.error(side.attempt, fault.done, cause))
+        Err((side, fault, cause))
     }
 
     /// The side that faulted. The bytes that a copy got to are those that it accesses next, so the

@@ -1,6 +1,7 @@
 //! Leases on what a view shows.
 
 use super::GuestMemory;
+use crate::fetch::Asked;
 use crate::lease::{self, Lease, LeaseError, Wanted};
 use crate::table::LeaseAccess;
 use std::ops::Range;
@@ -62,7 +63,10 @@ impl GuestMemory {
             end: origin.wrapping_add(end),
             access,
         };
-        let lease = lease::take(self.mapper.table(), wanted)?;
+        let lease = match lease::take(self.mapper.table(), &wanted) {
+            Ok(lease) => lease,
+            Err(error) => self.lock_fetched(&wanted, error)?,
+        };
         match &self.tracking {
             None => Ok(lease),
             Some(_) => Ok(self.track(lease)),
@@ -83,6 +87,30 @@ impl GuestMemory {
     ) -> Result<Lease, LeaseError> {
         let lease = self.lock(range, access)?;
         Ok(lease.named(self.mapper.holders(), holder))
+    }
+
+    /// Goes on after an error: in a lazy mapper a hole is asked about before it counts as one.
+    #[cold]
+    fn lock_fetched(&self, wanted: &Wanted<'_>, error: LeaseError) -> Result<Lease, LeaseError> {
+        let mut asked = Asked::default();
+        let mut error = error;
+        loop {
+            let LeaseError::Hole { gpa, .. } = error else {
+                return Err(error);
+            };
+            match asked.ask(&self.mapper, gpa, wanted.end.saturating_sub(gpa)) {
+                Ok(true) => {}
+                Ok(false) => return Err(error),
+                Err(why) => {
+                    let memory = self.name().to_owned();
+                    return Err(LeaseError::NotFetched { memory, gpa, why });
+                }
+            }
+            match lease::take(self.mapper.table(), wanted) {
+                Ok(lease) => return Ok(lease),
+                Err(again) => error = again,
+            }
+        }
     }
 
     /// Has a lease mark its writes in every bitmap that this view marks.

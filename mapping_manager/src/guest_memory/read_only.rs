@@ -3,6 +3,7 @@
 use super::GuestMemory;
 use super::recover::Attempt;
 use crate::error::{AccessError, Cause, Operation};
+use crate::fetch::Asked;
 use crate::table::ActiveMapping;
 use memory_range::MemoryRange;
 use sparse_alloc::{Backing, MappedRegion, access};
@@ -27,13 +28,20 @@ impl GuestMemory {
             let write = |memory: &Self| memory.write_read_only_at(gpa, bytes);
             return self.write_aside(attempt, write, |()| true);
         };
-        let table = self.mapper.read_table();
+        let mut table = self.mapper.read_table();
+        let mut asked = Asked::default();
         let mut done = 0;
         while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
             let at = self.gpa(gpa).saturating_add(done as u64);
             let failed = |done, cause| Err(self.error(attempt, done, cause));
             let Some((range, mapping)) = table.get(at) else {
-                return failed(done, Cause::Hole { gpa: at });
+                drop(table);
+                let hole = Cause::Hole { gpa: at };
+                if let Err(cause) = self.fetched(&mut asked, attempt, done, hole) {
+                    return failed(done, cause);
+                }
+                table = self.mapper.read_table();
+                continue;
             };
             let here = usize::try_from(range.end().saturating_sub(at)).unwrap_or(rest.len());
             let part = rest.get(..here).unwrap_or(rest);

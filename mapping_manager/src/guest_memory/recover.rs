@@ -2,6 +2,7 @@
 
 use super::GuestMemory;
 use crate::error::{AccessError, Cause, Operation};
+use crate::fetch::Asked;
 use crate::table::TableReader;
 use sparse_alloc::MappedRegion;
 use sparse_alloc::access::{CopyFault, Fault, FaultKind};
@@ -74,32 +75,63 @@ impl GuestMemory {
 
     /// Looks at the mappings. If they say that the access is legal, it met a change, or a change
     /// was made since: it is made once more while no change can be, so that the answer is
-    /// certain and nothing is ever tried a third time.
+    /// certain and nothing is ever tried a third time. In a lazy mapper a hole is asked about, and
+    /// the access goes on from there as if it had just met it.
     fn settle<T>(
         &self,
         attempt: Attempt,
         first: CopyFault,
         again: impl Fn(usize) -> Result<T, CopyFault>,
     ) -> Result<T, AccessError> {
-        let table = self.mapper.read_table();
-        let fault = match self.refusal(&table, attempt, first) {
-            Some(cause) => {
-                self.mapper.faults.failed();
-                return Err(self.error(attempt, first.done, cause));
+        let mut at = first;
+        let mut asked = Asked::default();
+        loop {
+            let table = self.mapper.read_table();
+            let mut cause = self.refusal(&table, attempt, at);
+            if cause.is_none() {
+                at = match again(at.done) {
+                    Ok(value) => {
+                        self.mapper.faults.retried();
+                        return Ok(value);
+                    }
+                    Err(fault) => fault,
+                };
+                cause = self.refusal(&table, attempt, at);
             }
-            None => match again(first.done) {
-                Ok(value) => {
-                    self.mapper.faults.retried();
-                    return Ok(value);
+            drop(table);
+            let cause = cause.unwrap_or_else(|| self.hardware_or_page(at.fault));
+            match self.fetched(&mut asked, attempt, at.done, cause) {
+                Ok(()) => {}
+                Err(cause) => {
+                    self.mapper.faults.failed();
+                    return Err(self.error(attempt, at.done, cause));
                 }
-                Err(fault) => fault,
-            },
+            }
+        }
+    }
+
+    /// Has a hole filled, if that is what stopped an access after `done` bytes, and if the mapper is
+    /// lazy. No table may be locked.
+    ///
+    /// # Errors
+    ///
+    /// The access fails, for this reason.
+    pub(super) fn fetched(
+        &self,
+        asked: &mut Asked,
+        attempt: Attempt,
+        done: usize,
+        cause: Cause,
+    ) -> Result<(), Cause> {
+        let Cause::Hole { gpa } = cause else {
+            return Err(cause);
         };
-        self.mapper.faults.failed();
-        let cause = self
-            .refusal(&table, attempt, fault)
-            .unwrap_or_else(|| self.hardware_or_page(fault.fault));
-        Err(self.error(attempt, fault.done, cause))
+        let left = attempt.len.saturating_sub(done as u64);
+        match asked.ask(&self.mapper, gpa, left) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(cause),
+            Err(why) => Err(Cause::NotFetched { gpa, why }),
+        }
     }
 
     /// Why the table says that the access cannot go on, if it does.

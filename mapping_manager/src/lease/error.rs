@@ -1,5 +1,6 @@
 //! Why a lease was not taken.
 
+use crate::fetch::Unanswered;
 use sparse_alloc::LinearViewError;
 use thiserror::Error;
 
@@ -36,6 +37,18 @@ pub enum LeaseError {
         memory: String,
         /// The first address that is not mapped.
         gpa: u64,
+    },
+    /// Nothing is mapped at an address yet, in a lazy mapper that could not find out what belongs
+    /// there.
+    #[error("{memory}: what belongs at gpa {gpa:#x} was not fetched")]
+    NotFetched {
+        /// The name of the memory.
+        memory: String,
+        /// The first address that is not mapped.
+        gpa: u64,
+        /// Why not.
+        #[source]
+        why: Unanswered,
     },
     /// What is mapped at an address cannot be written now, and a write lease was asked for.
     #[error("{memory}: gpa {gpa:#x} is read-only")]

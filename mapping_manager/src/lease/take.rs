@@ -22,10 +22,10 @@ pub(crate) struct Wanted<'a> {
 
 /// Takes a lease of what the table shows now.
 #[inline(always)]
-pub(crate) fn take(table: &MappingTable, wanted: Wanted<'_>) -> Result<Lease, LeaseError> {
-    match take_one(table, &wanted) {
+pub(crate) fn take(table: &MappingTable, wanted: &Wanted<'_>) -> Result<Lease, LeaseError> {
+    match take_one(table, wanted) {
         Some(lease) => Ok(lease),
-        None => take_any(table, &wanted),
+        None => take_any(table, wanted),
     }
 }
 

@@ -75,7 +75,8 @@ fn a_lease_waits_for_a_change_that_it_meets() {
         .unwrap();
     let memory = mapper.guest_memory();
     let table = mapper.table().write();
-    let editor = mapper.table().entries().edit();
+    // SAFETY: the table's writer is held, and makes no change itself.
+    let editor = unsafe { mapper.table().entries().edit() };
     std::thread::scope(|scope| {
         let taker = scope.spawn(|| {
             memory

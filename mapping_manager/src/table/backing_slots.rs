@@ -2,9 +2,9 @@
 
 use super::slot::Slot;
 use inspect::Inspect;
-use sparse_alloc::{Backing, LinearViewError, MappedRegion};
+use sparse_alloc::{Backing, BackingIdentity, LinearViewError, MappedRegion};
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Bound;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -87,27 +87,31 @@ impl Held {
 /// Slots are not freed while this lives, but used again.
 pub(crate) struct BackingSlots {
     memory: Arc<str>,
-    /// The one slot of each backing that is mapped. Invariant B1: these are mapped slots.
-    mapped: HashMap<Backing, NonNull<BackingSlot>, BuildHasherDefault<IdentityHasher>>,
+    /// The one slot of each backing that is mapped. Invariant B1: these are mapped slots, and hold
+    /// the backing whose identity is the key.
+    mapped: HashMap<BackingIdentity, NonNull<BackingSlot>, BuildHasherDefault<IdentityHasher>>,
     /// Slots that were leased when their last mapping went, with the backing's name. Some are empty
     /// by now.
     lingering: BTreeMap<Lingering, String>,
     /// Up to where `lingering` was last looked through for empty ones.
-    swept: Lingering,
+    swept: Option<Lingering>,
+    /// Slots that the change under way has left without an entry; some have one again.
+    unshown: Vec<NonNull<BackingSlot>>,
     /// Slots that are empty and nowhere else.
     empty: Vec<NonNull<BackingSlot>>,
 }
 
-/// A hash of a backing's identity, and its slot's address.
-type Lingering = (u64, *mut BackingSlot);
+/// A backing's identity, and its slot's address.
+type Lingering = (BackingIdentity, *mut BackingSlot);
 
 /// What a change has left without a use. To drop it may close files and unmap views, which need not
 /// happen under a lock.
 #[must_use = "drop it when no lock is held"]
 #[derive(Default)]
 pub(crate) struct Unused {
-    backings: Vec<Backing>,
-    contents: Vec<Held>,
+    // Most often there is one at most, for which there need be no list.
+    first: Option<Held>,
+    further: Vec<Held>,
 }
 
 // SAFETY: the slots may be used by every thread (they are Sync), and are freed only by this.
@@ -115,22 +119,36 @@ unsafe impl Send for BackingSlots {}
 // SAFETY: as for Send; a shared reference only looks at the lists.
 unsafe impl Sync for BackingSlots {}
 
+impl Unused {
+    fn add(&mut self, held: Held) {
+        match &self.first {
+            None => self.first = Some(held),
+            Some(_) => self.further.push(held),
+        }
+    }
+}
+
 impl BackingSlots {
     pub(crate) fn new(memory: Arc<str>) -> Self {
         Self {
             memory,
             mapped: HashMap::default(),
             lingering: BTreeMap::new(),
-            swept: (0, ptr::null_mut()),
+            swept: None,
+            unshown: Vec::new(),
             empty: Vec::new(),
         }
     }
 
     /// The slot of a backing, which is mapped from now on.
     pub(crate) fn map(&mut self, backing: &Backing) -> NonNull<BackingSlot> {
-        if let Some(slot) = self.mapped.get(backing) {
-            return *slot;
+        match self.mapped.get(&backing.identity()) {
+            Some(slot) => *slot,
+            None => self.map_anew(backing),
         }
+    }
+
+    fn map_anew(&mut self, backing: &Backing) -> NonNull<BackingSlot> {
         let slot = self.lingering_of(backing).unwrap_or_else(|| {
             self.sweep();
             let slot = self.empty.pop().unwrap_or_else(Slot::allocate);
@@ -141,17 +159,13 @@ impl BackingSlots {
             unsafe { slot_ref.fill(held) };
             slot
         });
-        self.mapped.insert(backing.clone(), slot);
+        self.mapped.insert(backing.identity(), slot);
         slot
     }
 
-    /// Counts the table's entries of a mapped slot. If none is left, [`unmap`](Self::unmap) is to
-    /// be called for it when the change is complete.
-    pub(crate) fn count(
-        slot: NonNull<BackingSlot>,
-        change: i64,
-        unused: &mut Vec<NonNull<BackingSlot>>,
-    ) {
+    /// Counts the table's entries of a mapped slot. When the change is complete,
+    /// [`unmap_unshown`](Self::unmap_unshown) is to be called.
+    pub(crate) fn count(&mut self, slot: NonNull<BackingSlot>, change: i64) {
         // SAFETY: the table's slots are not freed before the table is.
         let slot_ref = unsafe { slot.as_ref() };
         // SAFETY: the caller is the table's writer, and a slot with entries is mapped.
@@ -164,45 +178,57 @@ impl BackingSlots {
             })
         };
         if left == Some(0) {
-            unused.push(slot);
+            self.unshown.push(slot);
         }
     }
 
     /// Lets go of the slots that no entry shows any more. The change of the table is complete.
-    pub(crate) fn unmap(&mut self, mut unused: Vec<NonNull<BackingSlot>>) -> Unused {
-        let mut dropped = Unused::default();
-        // After the first time a slot is no more mapped, and must not be looked at again.
-        unused.sort_unstable();
-        unused.dedup();
-        for slot in unused {
-            // SAFETY: the table's slots are not freed before the table is.
-            let slot_ref = unsafe { slot.as_ref() };
-            // SAFETY: the caller is the writer; the slot was mapped, and no one else unmaps it.
-            let backing = unsafe {
-                slot_ref.with(|held| {
-                    let held = held.filter(|held| held.entries.load(Ordering::Relaxed) == 0)?;
-                    self.mapped
-                        .remove_entry(&held.backing)
-                        .map(|(backing, _)| backing)
-                })
-            };
-            // None if the same change has shown it again.
-            let Some(backing) = backing else { continue };
-            // SAFETY: it is mapped (B1), no entry shows it, and the caller is the writer.
-            match unsafe { Slot::unmap(slot) } {
-                Some(held) => {
-                    dropped.contents.push(held);
-                    self.empty.push(slot);
-                }
-                None => {
-                    let name = backing.name().to_owned();
-                    self.lingering
-                        .insert((fingerprint(&backing), slot.as_ptr()), name);
-                }
-            }
-            dropped.backings.push(backing);
+    #[inline]
+    pub(crate) fn unmap_unshown(&mut self) -> Unused {
+        let mut unused = Unused::default();
+        if self.unshown.len() > 1 {
+            self.deduplicate_unshown();
         }
-        dropped
+        while let Some(slot) = self.unshown.pop() {
+            self.unmap(slot, &mut unused);
+        }
+        unused
+    }
+
+    /// Once it is unmapped, a slot must not be looked at again.
+    #[cold]
+    fn deduplicate_unshown(&mut self) {
+        self.unshown.sort_unstable();
+        self.unshown.dedup();
+    }
+
+    fn unmap(&mut self, slot: NonNull<BackingSlot>, unused: &mut Unused) {
+        // SAFETY: the table's slots are not freed before the table is.
+        let slot_ref = unsafe { slot.as_ref() };
+        // SAFETY: the caller is the writer; the slot was mapped, and no one else unmaps it.
+        let identity = unsafe {
+            slot_ref.with(|held| {
+                let held = held.filter(|held| held.entries.load(Ordering::Relaxed) == 0)?;
+                Some(held.backing.identity())
+            })
+        };
+        // None if the same change has shown it again.
+        let Some(identity) = identity else { return };
+        if self.mapped.remove(&identity).is_none() {
+            return;
+        }
+        let mut name = String::new();
+        let leased = |held: &Held| held.backing.name().clone_into(&mut name);
+        // SAFETY: it is mapped (B1), no entry shows it, and the caller is the writer.
+        match unsafe { Slot::unmap(slot, leased) } {
+            Some(held) => {
+                unused.add(held);
+                self.empty.push(slot);
+            }
+            None => {
+                self.lingering.insert((identity, slot.as_ptr()), name);
+            }
+        }
     }
 
     /// Every backing that is mapped or leased, in no order: who looks sorts them without the lock.
@@ -217,10 +243,13 @@ impl BackingSlots {
                 write,
             }
         };
-        let mapped = self
-            .mapped
-            .iter()
-            .map(|(backing, slot)| of(*slot, Named::Backing(backing.clone()), true));
+        let mapped = self.mapped.values().filter_map(|slot| {
+            // SAFETY: the table's slots are not freed before the table is.
+            let slot_ref = unsafe { slot.as_ref() };
+            // SAFETY: it is mapped (B1), and who may look at the lists has the table's lock.
+            let backing = unsafe { slot_ref.with(|held| held.map(|held| held.backing.clone())) };
+            Some(of(*slot, Named::Backing(backing?), true))
+        });
         let lingering = self.lingering.iter().filter_map(|((_, slot), name)| {
             let leases = of(NonNull::new(*slot)?, Named::Gone(name.clone()), false);
             (leases.read != 0 || leases.write != 0).then_some(leases)
@@ -239,12 +268,12 @@ impl BackingSlots {
         if self.lingering.is_empty() {
             return None;
         }
-        let print = fingerprint(backing);
+        let identity = backing.identity();
         let all = self
             .lingering
-            .range((print, ptr::null_mut())..)
+            .range((identity, ptr::null_mut())..)
             .map(|(key, _)| *key)
-            .take_while(|key| key.0 == print);
+            .take_while(|key| key.0 == identity);
         let keys: Vec<Lingering> = all.collect();
         for key in keys {
             let Some(slot) = NonNull::new(key.1) else {
@@ -261,9 +290,10 @@ impl BackingSlots {
                 self.lingering.remove(&key);
                 return Some(slot);
             }
-            // Another backing with the same hash. What is left if its lease went just now is empty.
+            // One that had this identity before. Its name stays in the list. What is left if its lease
+            // went just now is empty.
             // SAFETY: it was mapped just above, and no entry of the table shows it.
-            drop(unsafe { Slot::unmap(slot) });
+            drop(unsafe { Slot::unmap(slot, |_| {}) });
         }
         None
     }
@@ -273,12 +303,15 @@ impl BackingSlots {
         for _ in 0..2 {
             let next = self
                 .lingering
-                .range((Bound::Excluded(self.swept), Bound::Unbounded))
+                .range((
+                    self.swept.map_or(Bound::Unbounded, Bound::Excluded),
+                    Bound::Unbounded,
+                ))
                 .next()
                 .or_else(|| self.lingering.first_key_value());
             let Some((key, _)) = next else { return };
             let key = *key;
-            self.swept = key;
+            self.swept = Some(key);
             let Some(slot) = NonNull::new(key.1) else {
                 continue;
             };
@@ -370,11 +403,4 @@ impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
-}
-
-/// A number that is the same for the same backing, and hardly ever for two that exist.
-fn fingerprint(backing: &Backing) -> u64 {
-    let mut hasher = IdentityHasher::default();
-    backing.hash(&mut hasher);
-    hasher.finish()
 }

@@ -10,8 +10,8 @@ use super::chunk::{Chunk, Entry};
 use super::index::Index;
 use super::sequence::Sequence;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Entries by address.
 ///
@@ -33,10 +33,13 @@ use std::sync::{Mutex, PoisonError};
 pub(crate) struct Entries<S> {
     sequence: Sequence,
     index: AtomicPtr<Index<S>>,
+    /// The position at which a change was made last, for whoever makes the next: it is often there,
+    /// too. It may be no position any more.
+    recent: [AtomicUsize; 2],
     owned: Mutex<Owned<S>>,
 }
 
-/// What keeps E1. Whoever changes the entries holds it locked.
+/// What keeps E1.
 struct Owned<S> {
     indices: Vec<NonNull<Index<S>>>,
     chunks: Vec<NonNull<Chunk<S>>>,
@@ -61,6 +64,7 @@ impl<S> Entries<S> {
         Self {
             sequence: Sequence::new(),
             index: AtomicPtr::new(index.as_ptr()),
+            recent: [const { AtomicUsize::new(0) }; 2],
             owned: Mutex::new(Owned {
                 indices: vec![index],
                 chunks: Vec::new(),
@@ -84,7 +88,7 @@ impl<S> Entries<S> {
     /// The entry that is of just this range, and where it is.
     #[inline]
     pub(crate) fn exact(&self, start: u64, end: u64) -> Option<(Position, Entry<S>)> {
-        let at = self.position(start);
+        let at = self.position_to_change(start);
         let entry = self.get(at)?;
         ((entry.start ^ start) | (entry.end ^ end) == 0).then_some((at, entry))
     }
@@ -148,11 +152,21 @@ impl<S> Entries<S> {
         })
     }
 
-    /// Begins a change; other changes wait.
-    pub(crate) fn edit(&self) -> Editor<'_, S> {
+    /// Begins a change.
+    ///
+    /// # Safety
+    ///
+    /// No other change is made as long as the editor lives: readers would take what two changes have
+    /// made for the truth.
+    #[inline]
+    pub(crate) unsafe fn edit(&self) -> Editor<'_, S> {
+        Editor::new(self)
+    }
+
+    /// What is owned. Only some changes need it, so that its lock is taken then.
+    fn owned(&self) -> MutexGuard<'_, Owned<S>> {
         // A list of what is owned is whole whatever panicked.
-        let owned = self.owned.lock().unwrap_or_else(PoisonError::into_inner);
-        Editor::new(self, owned)
+        self.owned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     #[inline(always)]
@@ -187,6 +201,25 @@ impl<S> Entries<S> {
                 index: 0,
             },
         }
+    }
+
+    /// As [`position`](Self::position), for who is about to change what starts there, and excludes
+    /// other changes.
+    #[inline]
+    fn position_to_change(&self, start: u64) -> Position {
+        let [chunk, index] = &self.recent;
+        let recent = Position {
+            chunk: chunk.load(Ordering::Relaxed),
+            index: index.load(Ordering::Relaxed),
+        };
+        // Nothing that ends above its start is before it.
+        if self.get(recent).is_some_and(|entry| entry.start == start) {
+            return recent;
+        }
+        let at = self.position(start);
+        chunk.store(at.chunk, Ordering::Relaxed);
+        index.store(at.index, Ordering::Relaxed);
+        at
     }
 
     /// The place behind that of an entry.

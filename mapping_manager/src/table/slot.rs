@@ -168,18 +168,24 @@ impl<T> Slot<T> {
     }
 
     /// Says that no mapping shows the contents any more. Returns them if no lease needs them either.
+    /// Else `leased` has looked at them, once or several times: they may be gone when this returns.
     ///
     /// # Safety
     ///
     /// The caller is the table's one writer, the slot is mapped, and the table says so no more.
-    pub(crate) unsafe fn unmap(slot: NonNull<Self>) -> Option<T> {
+    pub(crate) unsafe fn unmap(slot: NonNull<Self>, mut leased: impl FnMut(&T)) -> Option<T> {
         // SAFETY: the table, and so the slot, lives.
-        let state = unsafe { &slot.as_ref().state };
+        let place = unsafe { slot.as_ref() };
+        let state = &place.state;
         let mut seen = state.load(Ordering::Relaxed);
         loop {
             let rest = seen & !MAPPED;
             let last = rest & LEASES == 0;
             let next = if last { rest | CLAIMED } else { rest };
+            if !last {
+                // SAFETY: the caller is the writer, and until the exchange the slot is mapped (S1).
+                unsafe { place.with(|contents| contents.into_iter().for_each(&mut leased)) };
+            }
             // As for `release`; and a reader who counts itself after this sees the changed table.
             match state.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
                 // SAFETY: CLAIMED was set just now.

@@ -1,11 +1,10 @@
 //! Changing the entries.
 
-use super::{Entries, Owned, Position, leak};
+use super::{Entries, Position, leak};
 use crate::table::chunk::{CHUNK, Chunk, Entry, FEW};
 use crate::table::sequence::Changing;
 use memory_range::{Access, MemoryRange};
 use std::ptr::NonNull;
-use std::sync::MutexGuard;
 use std::sync::atomic::Ordering;
 
 /// A change of the entries. Readers without a lock look again when it is over.
@@ -14,17 +13,15 @@ use std::sync::atomic::Ordering;
 /// uses of a slot can be counted.
 pub(crate) struct Editor<'a, S> {
     entries: &'a Entries<S>,
-    // Before `owned`: the sequence is even again before anyone else may change anything.
     _changing: Changing<'a>,
-    owned: MutexGuard<'a, Owned<S>>,
 }
 
 impl<'a, S> Editor<'a, S> {
-    pub(super) fn new(entries: &'a Entries<S>, owned: MutexGuard<'a, Owned<S>>) -> Self {
+    #[inline]
+    pub(super) fn new(entries: &'a Entries<S>) -> Self {
         Self {
             entries,
             _changing: entries.sequence.change(),
-            owned,
         }
     }
 }
@@ -34,7 +31,7 @@ impl<S> Editor<'_, S> {
     pub(crate) fn set(&mut self, entry: Entry<S>, count: &mut dyn FnMut(NonNull<S>, i64)) {
         let Entry { start, end, .. } = entry;
         count(entry.slot, 1);
-        let mut at = self.entries.position(start);
+        let mut at = self.entries.position_to_change(start);
         match self.entries.get(at) {
             // In the most frequent case, a new value for an old range, nothing has to move.
             Some(old) if (old.start, old.end) == (start, end) => {
@@ -252,7 +249,7 @@ impl<S> Editor<'_, S> {
     fn add_to_index(&mut self, at: usize, chunk: NonNull<Chunk<S>>) {
         if self.entries.index().is_full() {
             let grown = leak(self.entries.index().grown());
-            self.owned.indices.push(grown);
+            self.entries.owned().indices.push(grown);
             // Release: whoever loads the address finds the index made.
             self.entries.index.store(grown.as_ptr(), Ordering::Release);
         }
@@ -265,14 +262,15 @@ impl<S> Editor<'_, S> {
     fn drop_chunk(&mut self, at: usize) {
         if let Some(chunk) = self.entries.index().chunk(at) {
             self.entries.index().remove(at);
-            self.owned.free.push(chunk);
+            self.entries.owned().free.push(chunk);
         }
     }
 
     fn free_chunk(&mut self) -> NonNull<Chunk<S>> {
-        self.owned.free.pop().unwrap_or_else(|| {
+        let mut owned = self.entries.owned();
+        owned.free.pop().unwrap_or_else(|| {
             let chunk = leak(Chunk::new());
-            self.owned.chunks.push(chunk);
+            owned.chunks.push(chunk);
             chunk
         })
     }

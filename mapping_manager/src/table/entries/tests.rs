@@ -12,6 +12,11 @@ const PAGES: u64 = 40;
 /// Slots are only addresses here.
 static SLOTS: [u8; 3] = [0; 3];
 
+fn edit<S>(entries: &Entries<S>) -> Editor<'_, S> {
+    // SAFETY: each test changes its entries in one thread, and drops one editor before the next.
+    unsafe { entries.edit() }
+}
+
 #[derive(Clone, Debug)]
 enum Op {
     Set {
@@ -133,21 +138,21 @@ proptest! {
                         access,
                         slot: slot(index),
                     };
-                    entries.edit().set(entry, &mut count);
+                    edit(&entries).set(entry, &mut count);
                     for page in start..end {
                         model.insert(page, (offset + page - start, slot(index), access));
                     }
                 }
                 Op::Remove { start, end } => {
-                    entries.edit().remove(start * PAGE, end * PAGE, &mut count);
+                    edit(&entries).remove(start * PAGE, end * PAGE, &mut count);
                     model.retain(|page, _| !(start..end).contains(page));
                 }
                 Op::Protect { start, end, access } => {
                     let range = MemoryRange::new(start * PAGE..end * PAGE);
                     // Two ways to do the same.
                     match entries.exact(range.start(), range.end()) {
-                        Some((at, _)) => entries.edit().set_access(at, access),
-                        None => entries.edit().protect(range, access, &mut count),
+                        Some((at, _)) => edit(&entries).set_access(at, access),
+                        None => edit(&entries).protect(range, access, &mut count),
                     }
                     model.range_mut(start..end).for_each(|(_, page)| page.2 = access);
                 }
@@ -193,13 +198,13 @@ fn chunks_are_used_again() {
                 access: Access::ReadOnly,
                 slot: slot(0),
             };
-            entries.edit().set(entry, &mut |_, _| {});
+            edit(&entries).set(entry, &mut |_, _| {});
         }
     };
     fill();
     let chunks = entries.owned.lock().unwrap().chunks.len();
     for _ in 0..10 {
-        entries.edit().remove(0, u64::MAX, &mut |_, _| {});
+        edit(&entries).remove(0, u64::MAX, &mut |_, _| {});
         assert!(entries.find(0).is_none());
         fill();
     }
@@ -225,19 +230,19 @@ fn what_is_switched_does_not_move() {
             .map(|entry| entry.start / PAGE)
             .collect()
     };
-    entries.edit().set(entry(0..4, 0, rw), &mut ignore);
-    entries.edit().set(entry(4..8, 0, rw), &mut ignore);
+    edit(&entries).set(entry(0..4, 0, rw), &mut ignore);
+    edit(&entries).set(entry(4..8, 0, rw), &mut ignore);
     assert_eq!(cuts(&entries), [0]);
     let segment = MemoryRange::new(2 * PAGE..3 * PAGE);
-    entries.edit().protect(segment, ro, &mut ignore);
+    edit(&entries).protect(segment, ro, &mut ignore);
     assert_eq!(cuts(&entries), [0, 2, 3]);
     let (at, _) = entries.exact(2 * PAGE, 3 * PAGE).unwrap();
-    entries.edit().set_access(at, rw);
-    entries.edit().set(entry(2..3, 1, rw), &mut ignore);
-    entries.edit().set(entry(2..3, 0, rw), &mut ignore);
+    edit(&entries).set_access(at, rw);
+    edit(&entries).set(entry(2..3, 1, rw), &mut ignore);
+    edit(&entries).set(entry(2..3, 0, rw), &mut ignore);
     assert_eq!(cuts(&entries), [0, 2, 3]);
     assert_eq!(entries.joined().count(), 1);
-    entries.edit().set(entry(1..6, 0, rw), &mut ignore);
+    edit(&entries).set(entry(1..6, 0, rw), &mut ignore);
     assert_eq!(cuts(&entries), [0]);
 }
 
@@ -247,7 +252,7 @@ fn a_change_under_way_shows_in_the_sequence() {
     let entries = Entries::<u8>::new();
     let seen = entries.sequence().begin().unwrap();
     assert!(entries.sequence().is_still(seen));
-    let editor = entries.edit();
+    let editor = edit(&entries);
     assert_eq!(entries.sequence().begin(), None);
     assert!(!entries.sequence().is_still(seen));
     drop(editor);
