@@ -1,5 +1,8 @@
 //! Partitions that come and go.
 
+#[cfg(feature = "remote")]
+mod process;
+
 use crate::dma::DmaTargetId;
 use crate::dma::Unfinished;
 use crate::error::{AttachError, DetachError};
@@ -11,7 +14,7 @@ use partition_mapper::{MapperOptions, PartitionMapper, PartitionMemoryMap};
 use region_manager::{ListenerId, RemoveListenerError};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the builder was told about partitions.
 #[derive(Copy, Clone, Debug)]
@@ -41,7 +44,19 @@ pub(crate) struct Attached {
     pub(crate) targets: BTreeMap<DmaTargetId, (ListenerId, Unfinished)>,
 }
 
+/// The list of who is attached, for one of those who change it.
+pub(crate) fn lock(attached: &Mutex<Attached>) -> MutexGuard<'_, Attached> {
+    // A list of ids is whole whatever panicked.
+    attached.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Attached {
+    /// Strikes a partition off the list; hands out its listeners.
+    #[cfg(feature = "remote")]
+    pub(crate) fn take(&mut self, id: PartitionId) -> Option<Vec<ListenerId>> {
+        self.listeners.remove(&id)
+    }
+
     /// Every listener, those of DMA targets first, and of each kind the last one first.
     pub(crate) fn into_listeners(self) -> impl Iterator<Item = ListenerId> {
         let targets = self.targets.into_values().map(|(id, _)| id);
@@ -138,17 +153,34 @@ impl GuestMemoryManager {
     /// VTL0 and VTL1 see everything but VTL2's RAM. VTL2 sees everything, and the alias map where
     /// the builder was given one.
     ///
+    /// A VM's slots live in the process that has made it. `process` is that one, where it is not this;
+    #[cfg_attr(
+        feature = "remote",
+        doc = "it offers its partitions, and [`partition`](crate::RemoteProcess::partition) returns \
+               what stands for one here."
+    )]
+    #[cfg_attr(
+        not(feature = "remote"),
+        doc = "there are such processes with the feature `remote`."
+    )]
+    /// Its slots are counted here, so that a change for which they don't suffice is refused before
+    /// anything is done; a process that still cannot make one is evicted. Such a partition cannot be
+    /// pinned or prefetched. It is detached when its process goes. The future awaits the process; what
+    /// is complete at once is all else.
+    ///
     /// # Errors
     ///
-    /// As [`attach_partition_now`](Self::attach_partition_now).
+    /// As [`attach_partition_now`](Self::attach_partition_now); and the process may be evicted before it
+    /// has made the slots. A future that is dropped leaves the partition attached.
     pub async fn attach_partition<P: PartitionMemoryMap + ?Sized + 'static>(
         &self,
         vtl: Vtl,
         partition: &Arc<P>,
         process: Option<RemoteProcess>,
     ) -> Result<PartitionId, AttachError> {
-        // A share of a partition is a partition, so that this takes an `Arc<dyn ...>`, too.
-        self.attach_partition_now(vtl, Arc::new(partition.clone()), process)
+        let view = PartitionView::new();
+        self.attach_partition_with(vtl, partition, process, view)
+            .await
     }
 
     /// As [`attach_partition`](Self::attach_partition), for a caller without an executor or with an
@@ -157,7 +189,9 @@ impl GuestMemoryManager {
     /// # Errors
     ///
     /// The partition refuses some of the memory (slots run out, a limit is hit), or cannot
-    /// pin or prefetch and shall. Then it holds nothing, and nothing has changed.
+    /// pin or prefetch and shall. Or it is in another process, and that is not `process`, is gone, maps
+    /// only what it touches, or was not granted all that the partition would see. Then it holds
+    /// nothing, and nothing has changed.
     pub fn attach_partition_now(
         &self,
         vtl: Vtl,
@@ -180,7 +214,14 @@ impl GuestMemoryManager {
         process: Option<RemoteProcess>,
         view: PartitionView,
     ) -> Result<PartitionId, AttachError> {
-        self.attach_partition_with_now(vtl, Arc::new(partition.clone()), process, view)
+        // A share of a partition is a partition, so that this takes an `Arc<dyn ...>`, too.
+        let partition = Arc::new(partition.clone());
+        let id = self.attach_partition_with_now(vtl, partition, process.clone(), view)?;
+        #[cfg(feature = "remote")]
+        if let Some(process) = process {
+            self.followed_by(&process, id).await?;
+        }
+        Ok(id)
     }
 
     /// As [`attach_partition_with`](Self::attach_partition_with), for a caller without an executor
@@ -197,6 +238,9 @@ impl GuestMemoryManager {
         process: Option<RemoteProcess>,
         view: PartitionView,
     ) -> Result<PartitionId, AttachError> {
+        #[cfg(feature = "remote")]
+        self.check_process(vtl, &*partition, process.as_ref(), &view)?;
+        #[cfg(not(feature = "remote"))]
         if let Some(process) = process {
             match process {}
         }
@@ -219,6 +263,11 @@ impl GuestMemoryManager {
         let id = PartitionId(attached.next);
         attached.next = attached.next.saturating_add(1);
         attached.listeners.insert(id, listeners);
+        drop(attached);
+        #[cfg(feature = "remote")]
+        if let Some(process) = &process {
+            self.note_attached(&*partition, process, id)?;
+        }
         Ok(id)
     }
 
@@ -226,8 +275,8 @@ impl GuestMemoryManager {
     ///
     /// # Errors
     ///
-    /// The id is unknown; or the partition could not give up some of its slots (it is detached
-    /// all the same, and their host addresses are never used again). Where no change can be made
+    /// The id is unknown, as when the partition's process is gone; or the partition could not give up
+    /// some of its slots (it is detached all the same, and their host addresses are never used again). Where no change can be made
     /// now, as from inside another one, it is still attached.
     pub fn detach_partition(&self, id: PartitionId) -> Result<(), DetachError> {
         let listeners = self.attached().listeners.remove(&id);

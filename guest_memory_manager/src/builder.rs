@@ -168,6 +168,8 @@ impl GuestMemoryBuilder {
             write_only: WriteOnlyRegions::default(),
             backing,
             files: MappableCache::default(),
+            #[cfg(feature = "remote")]
+            remotes: crate::remote::Remotes::default(),
         };
         Ok(GuestMemoryManager::new(Arc::new(shared), options, claim))
     }
@@ -193,7 +195,7 @@ impl GuestMemoryBuilder {
 }
 
 /// GPA and HVA share enough low bits for the largest pages that the guest could have.
-fn alignment(end: u64) -> Alignment {
+pub(crate) fn alignment(end: u64) -> Alignment {
     match end {
         0..0x20_0000 => Alignment::Page,
         0x20_0000..0x4000_0000 => Alignment::Huge2M,

@@ -23,7 +23,7 @@ impl GuestMemoryClient {
     ///
     /// # Errors
     ///
-    /// None yet; a client in another process can fail to connect.
+    /// None: the type has no value. Who follows from another process can fail to connect.
     pub async fn guest_memory(&self) -> Result<GuestMemory, ClientError> {
         Ok(self.guest_memory_now())
     }

@@ -181,6 +181,59 @@ pub enum AttachError {
         /// What is added to it.
         offset: u64,
     },
+    /// The partition is in another process, and cannot be attached there.
+    #[error(transparent)]
+    Process(#[from] ProcessAttachError),
+}
+
+/// Why the partition of another process could not be attached. Nothing has changed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProcessAttachError {
+    /// The partition is in another process, which was not named.
+    #[error("{partition} is a partition of another process, which was not named")]
+    ProcessMissing {
+        /// The partition's name.
+        partition: String,
+    },
+    /// The process offers no such partition, or no longer.
+    #[error("{partition} is no partition that {process} offers")]
+    NotOffered {
+        /// The partition's name.
+        partition: String,
+        /// The process's name.
+        process: String,
+    },
+    /// The process follows the guest memory of another manager.
+    #[error("{process} follows another guest memory")]
+    OtherManager {
+        /// The process's name.
+        process: String,
+    },
+    /// The process does not follow guest memory any more.
+    #[error("{process} does not follow guest memory any more")]
+    Gone {
+        /// The process's name.
+        process: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The process maps only what it touches itself, and nobody would touch memory for a guest.
+    #[error("{process} is lazy, so that a guest in it would find holes")]
+    Lazy {
+        /// The process's name.
+        process: String,
+    },
+    /// The partition would see what the process was not granted, or could write what it may only
+    /// read.
+    #[error("{partition} would see more than {process} was granted")]
+    NotGranted {
+        /// The partition's name.
+        partition: String,
+        /// The process's name.
+        process: String,
+    },
 }
 
 /// Why a DMA target could not be attached. It holds nothing.
@@ -314,7 +367,7 @@ pub enum AliasError {
 
 /// Why a client has no access to guest memory.
 ///
-/// In the manager's own process there is no reason: the type has no value yet.
+/// There is no reason: the type has no value. A client in another process has other handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ClientError {}

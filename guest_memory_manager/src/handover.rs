@@ -9,14 +9,13 @@ mod adopt;
 mod claim;
 mod error;
 mod message;
-mod socket;
 
 pub use claim::{BackingClaim, ClaimError};
 pub use error::{ReceiveBackingError, SendBackingError};
 
 use crate::backing::SharedMemoryBacking;
-use message::{Description, HEADER_LEN, Header};
-use socket::{Deadline, Incoming};
+use mapping_manager::descriptors::{self, Deadline, Incoming};
+use message::{Description, HEADER_LEN, Header, MOST_MEMORIES};
 use sparse_alloc::SharedMemory;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -73,7 +72,7 @@ impl SharedMemoryBacking {
         let description = Description::new(lens.zip(seals), self.places());
         let message = description.encode()?;
         let fds: Vec<_> = memories.iter().map(|m| m.mappable().as_fd()).collect();
-        socket::send(socket.as_fd(), &message, &fds, &deadline)
+        descriptors::send(socket.as_fd(), &message, &fds, &deadline)
             .map_err(|failure| SendBackingError::new(failure, within))
     }
 
@@ -98,7 +97,7 @@ impl SharedMemoryBacking {
     /// error the socket is of no use any more.
     pub fn receive(socket: &UnixStream, within: Duration) -> Result<Self, ReceiveBackingError> {
         let deadline = Deadline::after(within);
-        let mut incoming = Incoming::new(socket.as_fd(), &deadline);
+        let mut incoming = Incoming::new(socket.as_fd(), &deadline, MOST_MEMORIES);
         let mut bytes = [0; HEADER_LEN];
         let failed =
             |failure, what, expected| ReceiveBackingError::new(failure, within, what, expected);
@@ -106,8 +105,8 @@ impl SharedMemoryBacking {
             .fill(&mut bytes)
             .map_err(|failure| failed(failure, "header", HEADER_LEN))?;
         let header = Header::decode(bytes)?;
-        let received = incoming.fds.len();
-        if incoming.truncated || received != header.memories {
+        let received = incoming.count();
+        if incoming.is_truncated() || received != header.memories {
             return Err(ReceiveBackingError::Descriptors {
                 expected: header.memories,
                 received,
@@ -118,10 +117,10 @@ impl SharedMemoryBacking {
         incoming
             .fill(&mut body)
             .map_err(|failure| failed(failure, "description", header.body_len))?;
-        if incoming.truncated || incoming.fds.len() != received {
+        if incoming.is_truncated() || incoming.count() != received {
             return Err(ReceiveBackingError::MoreDescriptors);
         }
         let description = Description::decode(&body)?;
-        adopt::adopt(&description, incoming.fds)
+        adopt::adopt(&description, incoming.into_fds())
     }
 }

@@ -1,5 +1,6 @@
 //! Where RAM lies and where it doesn't.
 
+use crate::vtl::Vtl;
 use inspect::Inspect;
 use memory_range::{MemoryRange, PAGE_SIZE, sorted};
 use thiserror::Error;
@@ -161,6 +162,14 @@ impl MemoryLayout {
     /// The first guest physical address after everything.
     pub fn end(&self) -> u64 {
         self.end
+    }
+
+    /// The addresses that a trust level sees: nobody but VTL2 sees VTL2's RAM.
+    pub(crate) fn seen_by(&self, vtl: Vtl) -> Vec<MemoryRange> {
+        match vtl {
+            Vtl::Vtl0 | Vtl::Vtl1 => self.without_vtl2(),
+            Vtl::Vtl2 => vec![MemoryRange::try_new(0..self.end()).unwrap_or_default()],
+        }
     }
 
     /// The ranges that VTL0 can see: everything but VTL2's RAM.

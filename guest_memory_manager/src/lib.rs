@@ -20,6 +20,16 @@
 //! - presence ([`GuestMemoryManager::populate_ram`]): memory for RAM before the guest asks for it;
 //! - the same RAM again ([`GuestMemoryManager::shared_memory_backing`]), in this process or, over a
 //!   socket, in another ([`SharedMemoryBacking::send`]).
+#![cfg_attr(
+    feature = "remote",
+    doc = "- other processes ([`GuestMemoryManager::serve_remote`]), each with a VA mapper that \
+           follows every change ([`RemoteGuestMemory`]), and with partitions that can be attached \
+           as if they were here."
+)]
+#![cfg_attr(
+    not(feature = "remote"),
+    doc = "- other processes that follow every change, with the feature `remote`."
+)]
 //!
 //! All of its state shows in a tree: `inspect::inspect(&manager)`.
 //!
@@ -62,7 +72,7 @@
 //! Every change does all its work in this process under one lock: in the blocking function
 //! (`..._now`), or in the first poll of the `async` one. No executor is needed for it, and a future
 //! that is dropped leaves no half of a change. What comes after, and can be waited for or dropped,
-//! is the [`Acknowledgement`] of other processes; there are none yet. No access takes a lock.
+//! is the [`Acknowledgement`] of other processes. No access takes a lock.
 //!
 //! # Neighbours
 //!
@@ -73,8 +83,8 @@
 //! # What it does not do
 //!
 //! One guest has one view here; a second one (SMM, say) is a second manager. It makes no vCPU and
-//! handles no exit: a guest's write to RAM that is write-only is the VMM's to pass on. Another
-//! process can be given RAM, but does not follow what is shown and hidden here.
+//! handles no exit: a guest's write to RAM that is write-only is the VMM's to pass on, also one of a
+//! partition in another process. It starts no process, and serves none by itself.
 
 #![forbid(unsafe_code)]
 
@@ -91,6 +101,8 @@ mod layout;
 mod manager;
 mod populate;
 mod ram;
+#[cfg(feature = "remote")]
+mod remote;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -100,7 +112,7 @@ mod visibility;
 mod vtl;
 mod write_only;
 
-pub use acknowledgement::Acknowledgement;
+pub use acknowledgement::{Acknowledgement, Followed, NotFollowed};
 pub use attach::{PartitionId, PartitionView};
 pub use backing::SharedMemoryBacking;
 pub use builder::GuestMemoryBuilder;
@@ -114,11 +126,18 @@ pub use dma::{
 };
 pub use error::{
     AliasError, AttachDmaError, AttachError, BuildError, ChangeError, ClientError, DetachError,
-    DeviceMemoryError, HiddenWriteError, VisibilityError,
+    DeviceMemoryError, HiddenWriteError, ProcessAttachError, VisibilityError,
 };
 pub use handover::{BackingClaim, ClaimError, ReceiveBackingError, SendBackingError};
 pub use layout::{LayoutError, MemoryLayout};
 pub use manager::GuestMemoryManager;
+#[cfg(feature = "remote")]
+pub use remote::{
+    AcceptError, ClientState, ClientThread, ConnectError, ConnectPathError, Eviction, ListenError,
+    ManagerLost, OfferError, ProcessEvent, ProcessWaitError, ReconnectError, RemoteClient,
+    RemoteClientOptions, RemoteGrant, RemoteGuestMemory, RemoteOptions, RemoteServer,
+    RemoteServerThread, RemoteSocket, ServeRemoteError, WaitError,
+};
 pub use transaction::GuestMemoryTransaction;
 pub use visibility::{RamVisibility, RamVisibilityControl};
 pub use vtl::{RemoteProcess, Vtl};

@@ -1,6 +1,7 @@
 //! Guest memory as a whole.
 
-use crate::attach::{AttachOptions, Attached};
+use crate::acknowledgement::Acknowledgement;
+use crate::attach::{self, AttachOptions, Attached};
 use crate::backing::SharedMemoryBacking;
 use crate::client::GuestMemoryClient;
 use crate::device::DeviceMemoryMapper;
@@ -24,7 +25,8 @@ use std::time::Duration;
 pub struct GuestMemoryManager {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: AttachOptions,
-    attached: Mutex<Attached>,
+    /// Shared with who serves other processes: partitions of theirs go with them.
+    attached: Arc<Mutex<Attached>>,
     claim: Mutex<Option<BackingClaim>>,
 }
 
@@ -37,7 +39,7 @@ impl GuestMemoryManager {
         Self {
             shared,
             options,
-            attached: Mutex::default(),
+            attached: Arc::default(),
             claim: Mutex::new(claim),
         }
     }
@@ -65,6 +67,12 @@ impl GuestMemoryManager {
     /// This thread is inside a change already, or an earlier one was broken off by a panic.
     pub fn transaction(&self) -> Result<GuestMemoryTransaction<'_>, ChangeError> {
         self.shared.transaction()
+    }
+
+    /// What to wait for until every other process has followed all that has changed so far; for who
+    /// dropped the acknowledgement of a change, or has attached a partition of another process.
+    pub fn acknowledgement(&self) -> Acknowledgement {
+        self.shared.acknowledgement()
     }
 
     /// What holds RAM, to build the same RAM from again.
@@ -106,14 +114,22 @@ impl GuestMemoryManager {
     }
 
     pub(crate) fn attached(&self) -> MutexGuard<'_, Attached> {
-        // A list of ids is whole whatever panicked.
-        self.attached.lock().unwrap_or_else(PoisonError::into_inner)
+        attach::lock(&self.attached)
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn attached_list(&self) -> Arc<Mutex<Attached>> {
+        self.attached.clone()
     }
 }
 
 impl Drop for GuestMemoryManager {
-    /// Detaches every partition and every DMA target, though handles may keep the rest alive.
+    /// Detaches every partition and every DMA target, though handles may keep the rest alive. Other
+    /// processes are told, and keep what they have.
     fn drop(&mut self) {
+        // First: what follows is not for them, whose guests go on.
+        #[cfg(feature = "remote")]
+        self.shared.remotes.close();
         let attached = std::mem::take(&mut *self.attached());
         for id in attached.into_listeners() {
             // What cannot be taken from a partition or a target is leaked with its host addresses,
@@ -133,7 +149,8 @@ impl fmt::Debug for GuestMemoryManager {
 
 impl Inspect for GuestMemoryManager {
     fn inspect(&self, req: inspect::Request<'_>) {
-        req.respond()
+        let mut response = req.respond();
+        response
             .field("layout", &self.shared.layout)
             .field("backing", &self.shared.backing)
             .field("mapper", &*self.shared.mapper)
@@ -144,5 +161,9 @@ impl Inspect for GuestMemoryManager {
             .child("dma_failures", |req| {
                 req.by_index(self.dma_failures().unwrap_or_default().iter());
             });
+        #[cfg(feature = "remote")]
+        if !self.shared.remotes.is_idle() {
+            response.field("remote", &self.shared.remotes);
+        }
     }
 }

@@ -1,9 +1,12 @@
 //! What the handles of one guest memory share.
 
+use crate::acknowledgement::Acknowledgement;
 use crate::backing::SharedMemoryBacking;
 use crate::error::{ChangeError, VisibilityError};
 use crate::layout::MemoryLayout;
 use crate::ram::{self, RamRegion};
+#[cfg(feature = "remote")]
+use crate::remote::Remotes;
 use crate::transaction::GuestMemoryTransaction;
 use crate::write_only::WriteOnlyRegions;
 use mapping_manager::VaMapper;
@@ -22,12 +25,23 @@ pub(crate) struct Shared {
     pub(crate) write_only: WriteOnlyRegions,
     pub(crate) backing: SharedMemoryBacking,
     pub(crate) files: MappableCache,
+    #[cfg(feature = "remote")]
+    pub(crate) remotes: Remotes,
 }
 
 impl Shared {
     /// Begins a change of the flat view: every change but the first, the build, goes this way.
     pub(crate) fn transaction(self: &Arc<Self>) -> Result<GuestMemoryTransaction<'_>, ChangeError> {
         GuestMemoryTransaction::begin(self)
+    }
+
+    /// What is to be waited for after a change.
+    pub(crate) fn acknowledgement(&self) -> Acknowledgement {
+        #[cfg(feature = "remote")]
+        let acknowledgement = self.remotes.acknowledgement();
+        #[cfg(not(feature = "remote"))]
+        let acknowledgement = Acknowledgement::complete();
+        acknowledgement
     }
 
     /// Finds the region of RAM that has exactly this range.

@@ -6,7 +6,7 @@ use crate::error::{ChangeError, DeviceMemoryError, VisibilityError};
 use crate::shared::Shared;
 use crate::visibility::RamVisibility;
 use memory_range::{Access, MemoryRange};
-use region_manager::{MapParams, Plan, RegionId, Transaction};
+use region_manager::{EditError, MapParams, Plan, RegionId, Transaction};
 use sparse_alloc::Backing;
 use std::fmt;
 use std::sync::Arc;
@@ -88,14 +88,16 @@ impl<'a> GuestMemoryTransaction<'a> {
             RamVisibility::ReadOnly => Some(Access::ReadOnly),
             RamVisibility::ReadWrite => Some(Access::ReadWrite),
         };
-        match access {
+        let edited = match access {
             None => self.edits.unmap_region(region.id),
             Some(access) => {
                 let params = MapParams::new(range.start(), access).prefetched(region.prefetch);
                 self.edits.map_region(region.id, params)
             }
+        };
+        if let Err(error) = edited {
+            return Err(refused(error));
         }
-        .map_err(ChangeError::from)?;
         self.ask_write_only(region.id, visibility == RamVisibility::WriteOnly);
         Ok(())
     }
@@ -219,14 +221,14 @@ impl<'a> GuestMemoryTransaction<'a> {
     /// A step failed. Everything is as it was before, but for what the error says of undoing it.
     pub fn commit_now(self) -> Result<Acknowledgement, ChangeError> {
         if self.write_only.is_empty() {
-            self.edits.commit()?;
+            self.edits.commit_unseen()?;
         } else {
             // Until the flags are set, nobody sees the new view: whoever looks at one locks both.
             let mut write_only = self.shared.write_only.lock();
-            self.edits.commit()?;
+            self.edits.commit_unseen()?;
             write_only.change(&self.write_only);
         }
-        Ok(Acknowledgement::complete())
+        Ok(self.shared.acknowledgement())
     }
 
     pub(crate) fn place(
@@ -279,7 +281,12 @@ impl<'a> GuestMemoryTransaction<'a> {
     }
 
     /// Notes whether hidden RAM is to take writes, where that is new.
+    #[inline]
     fn ask_write_only(&mut self, region: RegionId, wanted: bool) {
+        // As nearly always: none is, and none is to be.
+        if !wanted && self.write_only.is_empty() && !self.shared.write_only.may_be_any() {
+            return;
+        }
         if self.is_write_only(region) != wanted {
             self.write_only.retain(|(asked, _)| *asked != region);
             self.write_only.push((region, wanted));
@@ -301,6 +308,13 @@ impl<'a> GuestMemoryTransaction<'a> {
             })
         }
     }
+}
+
+/// Out of the way of what succeeds.
+#[cold]
+#[inline(never)]
+fn refused(error: EditError) -> VisibilityError {
+    ChangeError::from(error).into()
 }
 
 impl fmt::Debug for GuestMemoryTransaction<'_> {

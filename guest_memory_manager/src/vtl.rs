@@ -26,8 +26,12 @@ impl fmt::Display for Vtl {
 
 /// A process that owns a VM, where that is another one than this.
 ///
-/// There are none yet: the type has no value, so nothing but `None` can be given where an
-/// `Option<RemoteProcess>` is asked for.
+/// Without the feature `remote` there are none: the type has no value, so nothing but `None` can be
+/// given where an `Option<RemoteProcess>` is asked for.
+#[cfg(not(feature = "remote"))]
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum RemoteProcess {}
+
+#[cfg(feature = "remote")]
+pub use crate::remote::RemoteProcess;

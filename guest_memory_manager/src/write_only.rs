@@ -30,9 +30,15 @@ pub(crate) struct WriteOnlyRegions {
 impl WriteOnlyRegions {
     /// Tells whether a region is write-only. The change lock must be held.
     pub(crate) fn contains(&self, region: RegionId) -> bool {
+        self.may_be_any() && self.set().contains(&region)
+    }
+
+    /// Tells whether there may be any write-only region. The change lock must be held.
+    #[inline]
+    pub(crate) fn may_be_any(&self) -> bool {
         // Relaxed is enough: who set it did so before giving the change lock back; who cleared it
         // had emptied the set.
-        self.any.load(Ordering::Relaxed) && self.set().contains(&region)
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Takes the lock, for a change of the flags. The change lock must be held.

@@ -107,7 +107,7 @@ fn ram_is_given_with_its_file_and_follows_every_flip() {
     assert_eq!(writable_at_segment(), Some(true));
     set(&manager, RamVisibility::ReadWrite);
     assert_eq!(record.take_calls(), [], "no change");
-    assert_eq!(record.state().checks, 3);
+    assert_eq!(record.state().checks, 4, "three changes, and attaching");
 }
 
 #[test]

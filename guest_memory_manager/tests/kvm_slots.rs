@@ -19,7 +19,7 @@ use guest_memory_manager::{
 };
 use kvm::kvm_for;
 use memory_range::PAGE_SIZE;
-use partition_mapper::{KvmOptions, MapError, TooManySlots};
+use partition_mapper::{KvmOptions, TooManySlots};
 use std::sync::Arc;
 use support::{cause, memory_of, numbered, pages};
 use vcpu::{Code, Exit, Vcpu};
@@ -180,10 +180,10 @@ fn attaching_needs_a_slot_for_everything() {
         .attach_partition_now(Vtl::Vtl0, few.clone(), None)
         .unwrap_err();
     assert!(matches!(error, AttachError::Replay(_)), "{error}");
-    assert!(matches!(
-        cause(&error),
-        Some(MapError::SlotsExhausted { limit: 8, .. })
-    ));
+    // Known before any slot is made.
+    let too_many = cause::<TooManySlots>(&error).unwrap();
+    assert_eq!((too_many.limit, too_many.used), (8, 0));
+    assert_eq!(too_many.needed, 9);
     assert_eq!(few.slots(), []);
     assert_eq!(Arc::strong_count(&few), 1, "nothing of it is kept");
     let enough = partition(9);

@@ -4,8 +4,7 @@ use super::{DmaFailure, DmaOptions, DmaTarget, Follower};
 use crate::attach;
 use crate::error::{AttachDmaError, DetachError};
 use crate::manager::GuestMemoryManager;
-use crate::vtl::Vtl;
-use memory_range::{MemoryRange, PAGE_SIZE};
+use memory_range::PAGE_SIZE;
 use region_manager::RemoveListenerError;
 use std::fmt;
 
@@ -35,11 +34,7 @@ impl GuestMemoryManager {
         if !offset.is_multiple_of(PAGE_SIZE) {
             return Err(AttachDmaError::UnalignedOffset { offset });
         }
-        let layout = &self.shared.layout;
-        let seen = match options.vtl {
-            Vtl::Vtl0 | Vtl::Vtl1 => layout.without_vtl2(),
-            Vtl::Vtl2 => vec![MemoryRange::try_new(0..layout.end()).unwrap_or_default()],
-        };
+        let seen = self.shared.layout.seen_by(options.vtl);
         let filter = attach::limit(&seen, options.only.as_deref());
         let va = self.shared.mapper.va();
         let follower = Follower::new(target, va, filter, offset, options.device_memory);

@@ -1,6 +1,6 @@
 //! Why memory was not handed over.
 
-use crate::handover::socket::Failure;
+use mapping_manager::descriptors::TransferError;
 use memory_range::PAGE_SIZE;
 use rustix::fs::SealFlags;
 use sparse_alloc::SharedMemoryError;
@@ -37,11 +37,11 @@ pub enum SendBackingError {
 }
 
 impl SendBackingError {
-    pub(super) fn new(failure: Failure, within: Duration) -> Self {
+    pub(super) fn new(failure: TransferError, within: Duration) -> Self {
         match failure {
-            Failure::TimedOut { done } => Self::TimedOut { sent: done, within },
-            Failure::Ended { .. } => Self::Io(io::ErrorKind::BrokenPipe.into()),
-            Failure::Io(source) => Self::Io(source),
+            TransferError::TimedOut { done } => Self::TimedOut { sent: done, within },
+            TransferError::Ended { .. } => Self::Io(io::ErrorKind::BrokenPipe.into()),
+            TransferError::Io(source) => Self::Io(source),
         }
     }
 }
@@ -201,24 +201,24 @@ pub enum ReceiveBackingError {
 
 impl ReceiveBackingError {
     pub(super) fn new(
-        failure: Failure,
+        failure: TransferError,
         within: Duration,
         part: &'static str,
         expected: usize,
     ) -> Self {
         match failure {
-            Failure::Ended { done: received } => Self::Ended {
+            TransferError::Ended { done: received } => Self::Ended {
                 part,
                 received,
                 expected,
             },
-            Failure::TimedOut { done: received } => Self::TimedOut {
+            TransferError::TimedOut { done: received } => Self::TimedOut {
                 part,
                 received,
                 expected,
                 within,
             },
-            Failure::Io(source) => Self::Io(source),
+            TransferError::Io(source) => Self::Io(source),
         }
     }
 }
