@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use crate::command_line::{BenchCommand, ChangesArgs, InspectBenchArgs, PairsArgs};
+use crate::command_line::{BenchCommand, InspectBenchArgs, PairsArgs, RoundsArgs};
 use crate::run::{Cargo, RunError};
 use crate::workspace::{self, MetadataError};
 
@@ -25,7 +25,8 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
     let places = workspace::places()?;
     let words = match command {
         BenchCommand::Access(args) => pairs_words("mapping_manager", "access", args),
-        BenchCommand::Changes(args) => changes_words(args),
+        BenchCommand::Changes(args) => rounds_words("changes", &[], args),
+        BenchCommand::Processes(args) => rounds_words("processes", &["remote"], args),
         BenchCommand::Adapter(args) => pairs_words("vm_memory_adapter", "adapter", args),
         BenchCommand::Inspect(args) => inspect_words(args),
     };
@@ -38,27 +39,23 @@ pub(crate) fn run(command: &BenchCommand) -> Result<ExitCode, BenchError> {
 }
 
 fn pairs_words(package: &str, bench: &str, args: &PairsArgs) -> Vec<OsString> {
-    words(package, bench, (args.check, args.json), |word| {
+    words(package, bench, &[], (args.check, args.json), |word| {
         word("--only", args.only.clone());
         word("--pairs", args.pairs.map(|pairs| pairs.to_string()));
     })
 }
 
-fn changes_words(args: &ChangesArgs) -> Vec<OsString> {
-    words(
-        "guest_memory_manager",
-        "changes",
-        (args.check, args.json),
-        |word| {
-            word("--only", args.only.clone());
-            word("--rounds", args.rounds.map(|rounds| rounds.to_string()));
-        },
-    )
+fn rounds_words(bench: &str, features: &[&str], args: &RoundsArgs) -> Vec<OsString> {
+    let flags = (args.check, args.json);
+    words("guest_memory_manager", bench, features, flags, |word| {
+        word("--only", args.only.clone());
+        word("--rounds", args.rounds.map(|rounds| rounds.to_string()));
+    })
 }
 
 fn inspect_words(args: &InspectBenchArgs) -> Vec<OsString> {
     let flags = (args.check, args.json);
-    words("guest_memory_manager", "inspect", flags, |_| {})
+    words("guest_memory_manager", "inspect", &[], flags, |_| {})
 }
 
 /// The words after `cargo` that run a comparison of a crate; `values` names the options that take
@@ -66,11 +63,16 @@ fn inspect_words(args: &InspectBenchArgs) -> Vec<OsString> {
 fn words(
     package: &str,
     target: &str,
+    features: &[&str],
     (check, json): (bool, bool),
     values: impl FnOnce(&mut dyn FnMut(&str, Option<String>)),
 ) -> Vec<OsString> {
-    let fixed = ["bench", "-p", package, "--bench", target, "--"];
+    let fixed = ["bench", "-p", package, "--bench", target];
     let mut words: Vec<OsString> = fixed.map(Into::into).into();
+    for feature in features {
+        words.extend(["--features".into(), feature.into()]);
+    }
+    words.push("--".into());
     words.extend(check.then(|| "--check".into()));
     words.extend(json.then(|| "--json".into()));
     values(&mut |name, value| {
@@ -113,14 +115,14 @@ mod tests {
 
     #[test]
     fn each_comparison_runs_the_bench_of_its_crate() {
-        let args = ChangesArgs {
+        let args = RoundsArgs {
             check: false,
             json: true,
             only: None,
             rounds: Some(41),
         };
         assert_eq!(
-            changes_words(&args),
+            rounds_words("changes", &[], &args),
             [
                 "bench",
                 "-p",
@@ -132,6 +134,21 @@ mod tests {
                 "--rounds",
                 "41"
             ]
+        );
+    }
+
+    #[test]
+    fn what_the_bench_needs_is_switched_on() {
+        let args = RoundsArgs {
+            check: true,
+            json: false,
+            only: None,
+            rounds: None,
+        };
+        let words = rounds_words("processes", &["remote"], &args);
+        assert_eq!(
+            words[4..],
+            ["processes", "--features", "remote", "--", "--check"]
         );
     }
 

@@ -77,7 +77,18 @@ pub(crate) enum BenchCommand {
     ///
     /// The exit code is not 0 where the calls by hand differ from themselves, and with --check where
     /// a bar is missed or a change makes other calls than it should.
-    Changes(ChangesArgs),
+    Changes(RoundsArgs),
+
+    /// Other processes that follow guest memory: ours beside bytes and descriptors by hand
+    ///
+    /// A change until 1, 4 and 16 processes have followed it, a hand-over of 1 TiB, and an access that
+    /// fetches, each beside the least that it takes between the same processes: a byte there and back,
+    /// a descriptor, an mmap. By hand and ours take turns; what ours takes longer is a median of the
+    /// differences within a round, and by hand measured against itself (A/A) says how exact that is.
+    /// Takes seconds. The table stands on stdout, the progress on stderr.
+    ///
+    /// The exit code is not 0 where a bar is missed, with --check.
+    Processes(RoundsArgs),
 
     /// Access through vm-memory's traits: the adapter beside vm-memory's own memory
     ///
@@ -118,17 +129,18 @@ pub(crate) struct PairsArgs {
     pub(crate) pairs: Option<u32>,
 }
 
+/// For comparisons that measure rounds in which everybody takes turns.
 #[derive(Args)]
-pub(crate) struct ChangesArgs {
+pub(crate) struct RoundsArgs {
     /// Fail when a bar is missed
     #[arg(long)]
     pub(crate) check: bool,
 
-    /// Print one JSON document instead of the tables
+    /// Print one JSON document instead of tables
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Measure only the changes whose name contains this
+    /// Measure only that whose name contains this
     #[arg(long, value_name = "NAME")]
     pub(crate) only: Option<String>,
 
@@ -275,7 +287,7 @@ mod tests {
         let changes = parse(&["bench", "changes", "--json", "--rounds", "40"]).command;
         assert!(matches!(
             changes,
-            Command::Bench(BenchCommand::Changes(ChangesArgs {
+            Command::Bench(BenchCommand::Changes(RoundsArgs {
                 json: true,
                 rounds: Some(40),
                 ..
