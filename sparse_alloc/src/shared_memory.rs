@@ -247,4 +247,11 @@ mod tests {
         assert_eq!(ram.mappable().access(), asked.mappable().access());
         assert_eq!(ram.len(), asked.len());
     }
+
+    #[test]
+    fn nobody_but_its_owner_opens_it_anew() {
+        let memory = SharedMemory::new("ram", 0x1000).unwrap();
+        let facts = nix::sys::stat::fstat(memory.mappable()).unwrap();
+        assert_eq!(facts.st_mode & 0o777, 0o600);
+    }
 }

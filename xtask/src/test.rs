@@ -89,7 +89,8 @@ fn relay(terminal: &mut Terminal, cargo: &Cargo, totals: &mut Totals) -> Result<
 ///
 /// Doc tests need a run of their own, since cargo does not mix them with chosen targets;
 /// and the targets are chosen so that examples are tested and benches left out. Where the
-/// caller chooses packages or targets, that choice stands alone.
+/// caller chooses packages or targets, that choice stands alone. All of the workspace is tested with
+/// all of its features.
 fn invocations(extra: &[OsString]) -> Vec<Vec<OsString>> {
     const PACKAGES: &[&str] = &["-p", "--package", "--workspace", "--all", "--manifest-path"];
     const TARGETS: &[&str] = &[
@@ -119,11 +120,18 @@ fn invocations(extra: &[OsString]) -> Vec<Vec<OsString>> {
     };
     match (chooses(PACKAGES), chooses(TARGETS)) {
         (true, _) => vec![with(&[])],
-        (false, true) => vec![with(&["--workspace"])],
+        (false, true) => vec![with(&["--workspace", "--all-features"])],
         (false, false) => {
             vec![
-                with(&["--workspace", "--lib", "--bins", "--tests", "--examples"]),
-                with(&["--workspace", "--doc"]),
+                with(&[
+                    "--workspace",
+                    "--all-features",
+                    "--lib",
+                    "--bins",
+                    "--tests",
+                    "--examples",
+                ]),
+                with(&["--workspace", "--all-features", "--doc"]),
             ]
         }
     }
@@ -298,8 +306,8 @@ mod tests {
         assert_eq!(
             plan(&["overlay", "--", "--nocapture"]),
             [
-                "test --no-fail-fast --workspace --lib --bins --tests --examples overlay -- --nocapture",
-                "test --no-fail-fast --workspace --doc overlay -- --nocapture",
+                "test --no-fail-fast --workspace --all-features --lib --bins --tests --examples overlay -- --nocapture",
+                "test --no-fail-fast --workspace --all-features --doc overlay -- --nocapture",
             ]
         );
     }
@@ -313,9 +321,12 @@ mod tests {
         );
         assert_eq!(
             plan(&["--test=walk"]),
-            ["test --no-fail-fast --workspace --test=walk"]
+            ["test --no-fail-fast --workspace --all-features --test=walk"]
         );
-        assert_eq!(plan(&["--doc"]), ["test --no-fail-fast --workspace --doc"]);
+        assert_eq!(
+            plan(&["--doc"]),
+            ["test --no-fail-fast --workspace --all-features --doc"]
+        );
         // Behind the dashes it is the tests' affair.
         assert_eq!(plan(&["--", "--test"]).len(), 2);
     }

@@ -9,7 +9,8 @@ use memory_range::{MemoryRange, sorted};
 /// Filters of ranges and kinds are no border of security. A descriptor stands for a whole file, so a
 /// process that is shown one page of RAM could map all of that memory: what it was not shown is kept
 /// from its mistakes, not from its malice. Memory of which it is shown nothing is not sent at all.
-/// [`read_only`](Self::read_only) is a border for a process that cannot open its own descriptors anew.
+/// [`read_only`](Self::read_only) is a border for a process of another user, and for one that cannot open its
+/// own descriptors anew.
 ///
 /// ```
 /// use guest_memory_manager::{MemoryRange, RemoteGrant};
@@ -81,8 +82,9 @@ impl RemoteGrant {
     /// Shows everything for reading only, and sends descriptors that are open for nothing else.
     ///
     /// They are opened anew through `/proc/self/fd`. Where there is no `/proc`, the process is
-    /// evicted, rather than given one that can be written. A process that has a `/proc` of its own can
-    /// do the same the other way round: one that is not trusted must not have it.
+    /// evicted, rather than given one that can be written. A process of the same user that has a `/proc`
+    /// of its own can do the same the other way round: one that is not trusted must be another user's, or
+    /// must not have it. Files of devices have what mode they have.
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.read_only = true;

@@ -22,8 +22,10 @@ pub struct PeerOptions {
     /// Devices without a length are holes for it: opening one anew may make another one of it.
     ///
     /// A process that may open a file for writing can do so with the descriptor that it has, through
-    /// `/proc/self/fd`. A memfd says yes to everyone until its mode is changed. So this keeps a client
-    /// from writing by mistake; to keep it from writing on purpose it takes a client without `/proc`.
+    /// `/proc/self/fd`. The memfds of `sparse_alloc` let only their owner: so this keeps another user's
+    /// client from writing, and one of the same user from writing by mistake. To keep that one from
+    /// writing on purpose, too, it takes a client without `/proc`. A memfd from elsewhere says yes to
+    /// everyone until its mode is changed.
     pub read_only: bool,
     /// Whether the client may get ranges only when it asks for them, if it wants to. One that wants to
     /// and may not gets all.
