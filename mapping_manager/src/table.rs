@@ -214,6 +214,13 @@ impl<'a> TableWriter<'a> {
     /// Says whether something is mapped in a range, and whether it reaches out of it.
     pub(crate) fn coverage(&self, range: MemoryRange) -> Coverage {
         let (start, end) = (range.start(), range.end());
+        // What is taken away is mostly one mapping.
+        if self.entries.exact(start, end).is_some() {
+            return Coverage {
+                is_mapped: true,
+                reaches_out: false,
+            };
+        }
         let mut coverage = Coverage::default();
         for entry in self.entries.iter_from(start) {
             if entry.start >= end {

@@ -51,7 +51,7 @@ impl<S> Editor<'_, S> {
     /// Takes out whatever is there.
     pub(crate) fn remove(&mut self, start: u64, end: u64, count: &mut dyn FnMut(NonNull<S>, i64)) {
         loop {
-            let at = self.entries.position(start);
+            let at = self.entries.position_to_change(start);
             let Some(old) = self.entries.get(at).filter(|old| old.start < end) else {
                 return;
             };
