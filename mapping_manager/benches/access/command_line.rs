@@ -1,4 +1,5 @@
-//! The options. `cargo xtask bench access --help` describes them.
+//! The options of comparisons by pairs. `cargo xtask bench access --help` and `adapter --help` describe
+//! them.
 
 use std::str::FromStr;
 

@@ -19,6 +19,8 @@
 )]
 
 mod changes;
+// Pairs are asked for in the same words.
+#[path = "../../../mapping_manager/benches/access/command_line.rs"]
 mod command_line;
 mod fixture;
 mod report;
